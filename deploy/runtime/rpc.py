@@ -1,0 +1,112 @@
+"""The JSON-RPC connection that both services use: AsyncWeb3 over an HTTP provider of our own.
+
+web3's own HTTP session manager takes one process-wide lock for every request, and a request that is cancelled by a
+timeout can leave it held; it also closes every connection after use. So the provider keeps one aiohttp session with
+keep-alive and never retries: retrying is the caller's decision. It never puts a URL's path, query or credentials into a
+message: they may hold keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+from eth_typing import URI
+from web3 import AsyncWeb3
+from web3.providers import AsyncHTTPProvider
+from web3.types import RPCEndpoint
+
+RESPONSE_BYTES_MAX: Final = 256 * 1024 * 1024
+
+
+class RpcTransportError(Exception):
+    """The node could not be reached, did not answer in time, or did not answer with HTTP 200.
+
+    ``status`` is the HTTP status, or None when there was no answer.
+    """
+
+    def __init__(self, message: str, *, status: int | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+def redacted(url: str) -> str:
+    """Scheme, host and port of a URL; path, query and credentials are replaced, for they may hold keys."""
+    parts = urlsplit(url)
+    port = f":{parts.port}" if parts.port else ""
+    rest = "/…" if parts.path not in ("", "/") or parts.query else ""
+    return f"{parts.scheme}://{parts.hostname}{port}{rest}"
+
+
+class HttpProvider(AsyncHTTPProvider):
+    """AsyncHTTPProvider with one keep-alive session, a deadline per request and a bound on the answer's size."""
+
+    def __init__(self, url: str, *, timeout_s: float = 10.0, connections_max: int = 16) -> None:
+        super().__init__(URI(url), exception_retry_configuration=None)
+        self.name = redacted(url)
+        self._timeout_s = timeout_s
+        self._connections_max = connections_max
+        self._session: aiohttp.ClientSession | None = None
+
+    def __str__(self) -> str:
+        return f"RPC connection {self.name}"
+
+    async def _make_request(self, method: RPCEndpoint, request_data: bytes) -> bytes:
+        del method
+        return await self.post(request_data)
+
+    async def post(self, request_data: bytes) -> bytes:
+        """Sends one JSON-RPC request body and returns the raw answer. Raises RpcTransportError."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=60),
+                timeout=aiohttp.ClientTimeout(total=self._timeout_s),
+                headers={"Content-Type": "application/json", "User-Agent": "chainbooks"},
+            )
+        try:
+            async with self._session.post(str(self.endpoint_uri), data=request_data) as response:
+                if response.status != 200:
+                    text = (await response.content.read(300)).decode("utf-8", "replace")
+                    raise RpcTransportError(
+                        f"{self.name} answered HTTP {response.status}: {text}", status=response.status
+                    )
+                if (response.content_length or 0) > RESPONSE_BYTES_MAX:
+                    raise RpcTransportError(f"{self.name} sent more than {RESPONSE_BYTES_MAX} bytes")
+                return await response.read()
+        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+            why = "no answer in time" if isinstance(exc, asyncio.TimeoutError) else type(exc).__name__
+            raise RpcTransportError(f"{self.name} could not be asked: {why}") from exc
+
+    async def disconnect(self) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+
+class Rpc:
+    """One node: ``web3`` for whatever is not hot, ``post`` of the provider for what is. Use as an async context."""
+
+    def __init__(self, url: str, *, timeout_s: float = 10.0) -> None:
+        self.provider = HttpProvider(url, timeout_s=timeout_s)
+        self.web3: AsyncWeb3[HttpProvider] = AsyncWeb3(self.provider)
+
+    @property
+    def name(self) -> str:
+        """The URL without anything secret."""
+        return self.provider.name
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.provider.disconnect()
+
+
+def connect(url: str, *, timeout_s: float = 10.0) -> Rpc:
+    """A node by URL; nothing is sent yet."""
+    return Rpc(url, timeout_s=timeout_s)

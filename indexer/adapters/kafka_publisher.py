@@ -1,0 +1,123 @@
+"""The producer side of the publishing protocol: one kafka_tx per call, all or nothing.
+
+aiokafka's ``commit_transaction`` succeeds after a failed send, its calls can wait for ever, and after a fatal error
+they raise AssertionError. So every send is awaited before the commit, every call has a deadline, and after any failure
+the publisher is dead: the caller closes it, builds a new one and reloads from the state topic. It never carries on from
+memory.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Iterable
+from itertools import groupby
+from typing import Final, TypeVar
+
+import structlog
+from aiokafka import AIOKafkaProducer
+from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.structs import TopicPartition
+
+from contracts.messages import Headers, Topics, encode
+from indexer.core.compose import KafkaTx
+from indexer.core.state import StreamKind
+from indexer.errors import BrokerUnavailable, Fenced, PublisherLost
+
+BATCH_BYTES_MAX: Final = 512_000
+REQUEST_BYTES_MAX: Final = 1_048_576
+
+_T = TypeVar("_T")
+_Row = tuple[bytes, bytes | None, Headers, int]
+_log = structlog.get_logger(__name__)
+
+
+class KafkaPublisher:
+    """A transactional producer for one chain. Not reusable after an exception."""
+
+    def __init__(
+        self, *, bootstrap_servers: str, transactional_id: str, topics: Topics, timeout_s: float = 15.0
+    ) -> None:
+        self._topics = topics
+        self._timeout_s = timeout_s
+        self._names: dict[StreamKind, str] = {
+            "events": topics.events,
+            "final": topics.final,
+            "rejected": topics.rejected,
+        }
+        self._producer = AIOKafkaProducer(
+            bootstrap_servers=bootstrap_servers,
+            client_id=transactional_id,
+            transactional_id=transactional_id,
+            enable_idempotence=True,
+            acks="all",
+            linger_ms=0,
+            max_batch_size=BATCH_BYTES_MAX,
+            max_request_size=REQUEST_BYTES_MAX,
+            request_timeout_ms=int(timeout_s * 1000),
+            transaction_timeout_ms=int(2 * timeout_s * 1000),
+        )
+
+    async def open(self) -> None:
+        """Starts the producer: fences older ones and ends their open kafka_tx. Raises BrokerUnavailable."""
+        try:
+            await self._within(self._producer.start())
+        except (KafkaError, TimeoutError, AssertionError, OSError) as exc:
+            raise BrokerUnavailable(f"the producer does not start: {_said(exc)}") from exc
+
+    async def publish(self, tx: KafkaTx) -> None:
+        """Sends everything and commits. Raises Fenced, or PublisherLost when the outcome is a failure or unknown."""
+        try:
+            await self._within(self._producer.begin_transaction())
+            await self._within(self._send_all(tx))
+            await self._within(self._producer.commit_transaction())
+        except ProducerFenced as exc:
+            raise Fenced(_said(exc)) from exc
+        except (KafkaError, TimeoutError, AssertionError, OSError, ValueError) as exc:
+            raise PublisherLost(f"a kafka_tx failed or its outcome is unknown: {_said(exc)}") from exc
+
+    async def close(self) -> None:
+        """Stops the producer within the deadline; an open kafka_tx is left to the next producer or its timeout."""
+        try:
+            await asyncio.wait_for(self._producer.stop(), timeout=min(self._timeout_s, 3.0))
+        except (KafkaError, TimeoutError, AssertionError, OSError) as exc:
+            _log.warning("producer did not stop cleanly", reason=_said(exc))
+
+    async def _within(self, call: Awaitable[_T]) -> _T:
+        return await asyncio.wait_for(call, timeout=self._timeout_s)
+
+    async def _send_all(self, tx: KafkaTx) -> None:
+        by_partition: dict[TopicPartition, list[_Row]] = {}
+        for record in tx.registry:
+            row: _Row = (record.version.encode(), encode(record), [], 0)
+            by_partition.setdefault(TopicPartition(self._topics.registry, 0), []).append(row)
+        ordered = sorted(tx.records, key=lambda r: (r.topic, r.partition))  # stable: keeps each partition's order
+        for (topic, partition), records in groupby(ordered, key=lambda r: (r.topic, r.partition)):
+            target = TopicPartition(self._names[topic], partition)
+            by_partition[target] = [(r.key, r.value, r.headers, r.timestamp_ms) for r in records]
+        by_partition[TopicPartition(self._topics.state, 0)] = [(k.encode(), v, [], 0) for k, v in tx.state]
+        sending = [self._send_partition(target, rows) for target, rows in by_partition.items()]
+        outcomes = await asyncio.gather(*sending, return_exceptions=True)
+        failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        if failures:
+            raise next((f for f in failures if isinstance(f, ProducerFenced)), failures[0])
+
+    async def _send_partition(self, target: TopicPartition, rows: Iterable[_Row]) -> None:
+        """Sends the rows of one partition in order, one batch in flight, and awaits every acknowledgement."""
+        batch = self._producer.create_batch()
+        for key, value, headers, timestamp_ms in rows:
+            fields = {"key": key, "value": value, "headers": headers, "timestamp": timestamp_ms or None}
+            if batch.append(**fields) is None:
+                await self._send_batch(batch, target)
+                batch = self._producer.create_batch()
+                if batch.append(**fields) is None:
+                    raise PublisherLost(f"a record of {len(value or b'')} bytes does not fit into a batch")
+        await self._send_batch(batch, target)
+
+    async def _send_batch(self, batch: object, target: TopicPartition) -> None:
+        batch.close()  # type: ignore[attr-defined]  # aiokafka publishes no types
+        acknowledged = await self._producer.send_batch(batch, target.topic, partition=target.partition)
+        await acknowledged
+
+
+def _said(exc: BaseException) -> str:
+    return f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__

@@ -1,0 +1,65 @@
+"""Structured logging of both services: one line an event on stderr, for people (console) or machines (json).
+
+Code logs with ``structlog.get_logger()`` and key-value pairs (chain, block, partition); the pairs of a task go into
+``structlog.contextvars``. Lines of libraries come out in the same form. This module never opens a file.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from typing import Final
+
+import structlog
+from opentelemetry import trace
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+QUIET: Final = ("aiokafka", "kafka", "asyncio", "web3", "urllib3", "aiohttp.access")
+"""Libraries that tell at INFO what our own events tell better: they are heard from WARNING on."""
+
+
+def configure(level: str, log_format: str) -> None:
+    """Sets up structlog and the standard library's root logger.
+
+    May be called again. ``log_format``: console or json.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _add_trace,
+        structlog.processors.StackInfoRenderer(),
+    ]
+    rendered: list[Processor]
+    if log_format == "json":
+        rendered = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        rendered = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=32)]
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=False,
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(level.upper())
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.DEBUG if level.lower() == "debug" else logging.WARNING)
+
+
+def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """The ids of the current span, where one is recorded."""
+    context = trace.get_current_span().get_span_context()
+    if context.is_valid and context.trace_flags.sampled:
+        event["trace_id"] = f"{context.trace_id:032x}"
+        event["span_id"] = f"{context.span_id:016x}"
+    return event

@@ -25,6 +25,7 @@ from indexer.errors import BrokerUnavailable, Fenced, PublisherLost
 
 BATCH_BYTES_MAX: Final = 512_000
 REQUEST_BYTES_MAX: Final = 1_048_576
+STOP_S: Final = 0.8  # deadline of each step of an orderly stop; all of them stay under five seconds
 
 _T = TypeVar("_T")
 _Row = tuple[bytes, bytes | None, Headers, int]
@@ -39,6 +40,7 @@ class KafkaPublisher:
     ) -> None:
         self._topics = topics
         self._timeout_s = timeout_s
+        self._open = False
         self._names: dict[StreamKind, str] = {
             "events": topics.events,
             "final": topics.final,
@@ -65,20 +67,42 @@ class KafkaPublisher:
             raise BrokerUnavailable(f"the producer does not start: {_said(exc)}") from exc
 
     async def publish(self, tx: KafkaTx) -> None:
-        """Sends everything and commits. Raises Fenced, or PublisherLost when the outcome is a failure or unknown."""
+        """Sends everything and commits. Raises Fenced, or PublisherLost when the outcome is a failure or unknown.
+
+        A cancellation waits for the kafka_tx to finish, for STOP_S at most, so that an orderly stop leaves none open.
+        """
+        sending = asyncio.ensure_future(self._publish(tx))
         try:
+            await asyncio.shield(sending)
+        except asyncio.CancelledError:
+            await asyncio.wait({sending}, timeout=STOP_S)
+            if not sending.done():
+                sending.cancel()
+            elif not sending.cancelled() and (failure := sending.exception()) is not None:
+                _log.warning("a kafka_tx failed during the stop", reason=_said(failure))
+            raise
+
+    async def _publish(self, tx: KafkaTx) -> None:
+        try:
+            self._open = True
             await self._within(self._producer.begin_transaction())
             await self._within(self._send_all(tx))
             await self._within(self._producer.commit_transaction())
+            self._open = False
         except ProducerFenced as exc:
             raise Fenced(_said(exc)) from exc
         except (KafkaError, TimeoutError, AssertionError, OSError, ValueError) as exc:
             raise PublisherLost(f"a kafka_tx failed or its outcome is unknown: {_said(exc)}") from exc
 
     async def close(self) -> None:
-        """Stops the producer within the deadline; an open kafka_tx is left to the next producer or its timeout."""
+        """Aborts an open kafka_tx and stops the producer, each within a deadline. What is left open times out."""
+        if self._open:
+            try:
+                await asyncio.wait_for(self._producer.abort_transaction(), timeout=STOP_S)
+            except (KafkaError, TimeoutError, AssertionError, OSError) as exc:
+                _log.debug("an open kafka_tx was not aborted", reason=_said(exc))
         try:
-            await asyncio.wait_for(self._producer.stop(), timeout=min(self._timeout_s, 3.0))
+            await asyncio.wait_for(self._producer.stop(), timeout=STOP_S)
         except (KafkaError, TimeoutError, AssertionError, OSError) as exc:
             _log.warning("producer did not stop cleanly", reason=_said(exc))
 

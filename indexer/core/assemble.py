@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import msgspec
@@ -49,6 +49,10 @@ class PlacedLog:
     address: str
     topics: tuple[bytes, ...]
     data: bytes
+
+    def at_time(self, timestamp: int) -> PlacedLog:
+        """The same log with its block's timestamp, Unix seconds."""
+        return replace(self, block_timestamp=timestamp)
 
 
 def placed(log: RawLog, *, block_timestamp: int | None) -> PlacedLog:

@@ -31,6 +31,7 @@ from indexer.core.state import (
     STREAM_KINDS,
     BlockState,
     Cursor,
+    Latch,
     Owner,
     StateWrite,
     StoredRecord,
@@ -140,8 +141,14 @@ def compose(
 
 
 def heartbeat(cursor: Cursor, owner: Owner) -> KafkaTx:
-    """A kafka_tx that only renews the lease."""
-    return KafkaTx(cursor=cursor, records=(), state=(owner_write(owner), cursor_write(cursor)))
+    """A kafka_tx that only renews or releases the lease. It leaves the cursor alone: memory may be behind the topic."""
+    return KafkaTx(cursor=cursor, records=(), state=(owner_write(owner),))
+
+
+def latched(cursor: Cursor, latch: Latch, owner: Owner) -> KafkaTx:
+    """A kafka_tx that latches the chain."""
+    after = msgspec.structs.replace(cursor, latch=latch)
+    return KafkaTx(cursor=after, records=(), state=(owner_write(owner), cursor_write(after)))
 
 
 def change_bytes(block: BlockState) -> int:

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 import msgspec
@@ -105,6 +105,12 @@ class BlockState:
     canonical: bool
     revision: int
     records: tuple[StoredRecord, ...]
+
+    def applied_again(self) -> BlockState:
+        """This orphan as it is when its branch comes back: canonical, with the next odd revision."""
+        if self.canonical:
+            raise ValueError(f"block {self.header.number} {self.header.hash} is canonical already")
+        return replace(self, canonical=True, revision=self.revision + 1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,0 +1,204 @@
+"""The command line of chainbooks-indexer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Awaitable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from contracts.registry import Registry, RegistryError
+from deploy.runtime import exit_codes, log
+from deploy.runtime.settings import SettingsError, effective, load
+from indexer import app as service
+from indexer.core.state import StateUnreadable
+from indexer.errors import FatalError, RetryableError
+from indexer.settings import IndexerSettings
+
+_T = TypeVar("_T")
+
+cli = typer.Typer(
+    name="chainbooks-indexer",
+    help="Reads payment-contract events from one EVM chain, handles reorgs, publishes them to Kafka exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+topics_cli = typer.Typer(no_args_is_help=True, help="The Kafka topics of the chain.")
+cli.add_typer(topics_cli, name="topics")
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="TOML file with the settings; default: $CHAINBOOKS_CONFIG, else ./chainbooks.toml if it exists.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@cli.command()
+def run(config: ConfigOption = None) -> None:
+    """Follow the chain until SIGTERM.
+
+    Starts from the state topic alone. A second instance of the same chain waits as standby. Exit codes: 0 stopped,
+    2 settings, registry, topics or node do not fit, 3 node or Kafka stayed away, 4 latched after a change below
+    finality, 5 superseded by another instance.
+    """
+    settings = _settings(config)
+    _registry(settings)
+    log.configure(settings.telemetry.log_level, settings.telemetry.log_format)
+    raise typer.Exit(_perform(service.run(settings)))
+
+
+@cli.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what is published: head, finalized, owner, streams. Exit code 4 when latched."""
+    found = _perform(service.read_status(_settings(config)))
+    document = _status_document(found)
+    if as_json:
+        _print_json(document)
+    else:
+        _print_status(document)
+    raise typer.Exit(exit_codes.LATCHED if document["latch"] else exit_codes.OK)
+
+
+@cli.command("check-config")
+def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check settings and registry without connecting to anything; print what is effective, without secrets."""
+    settings = _settings(config)
+    registry = _registry(settings)
+    contracts = [
+        {
+            "contract": contract.name,
+            "book": contract.book,
+            "addresses": len(contract.addresses),
+            "start_block": contract.start_block,
+            "version": contract.version,
+        }
+        for contract in registry.contracts
+    ]
+    if as_json:
+        _print_json({"settings": effective(settings), "contracts": contracts})
+        return
+    out = Console(soft_wrap=True)
+    for section, fields in effective(settings).items():
+        out.print(f"[bold]\\[{section}][/bold]")
+        for field, value in fields.items():
+            out.print(f"{field} = {json.dumps(value)}", markup=False, highlight=False)
+    table = Table("contract", "book", "addresses", "start block", "version", title="registry")
+    for contract in contracts:
+        table.add_row(*(str(value)[:18] for value in contract.values()))
+    out.print(table)
+
+
+@topics_cli.command("ensure")
+def topics_ensure(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Make the topics that are missing; refuse those that are configured otherwise (exit code 2)."""
+    settings = _settings(config)
+    made = _perform(service.ensure_topics(settings))
+    if as_json:
+        _print_json({"made": made})
+    else:
+        for name in made:
+            typer.echo(f"made {name}")
+        typer.echo(f"all topics of chain {settings.chain.name} are as they have to be")
+
+
+def _settings(config: Path | None) -> IndexerSettings:
+    try:
+        return load(IndexerSettings, config)
+    except SettingsError as exc:
+        _fail("settings cannot be used", exc.problems, exit_codes.USAGE)
+
+
+def _registry(settings: IndexerSettings) -> Registry:
+    try:
+        return service.registry_of(settings)
+    except RegistryError as exc:
+        _fail("the registry cannot be used", exc.problems, exit_codes.USAGE)
+
+
+def _perform(call: Awaitable[_T]) -> _T:
+    """Runs the command; an operating error becomes one sentence and its exit code."""
+    try:
+        return _run(call)
+    except FatalError as exc:
+        _fail("refused", [str(exc)], exit_codes.USAGE)
+    except StateUnreadable as exc:
+        _fail("the state topic cannot be trusted", [str(exc)], exit_codes.USAGE)
+    except RetryableError as exc:
+        _fail("a dependency is away", [str(exc)], exit_codes.DEPENDENCY)
+    except OSError as exc:
+        _fail("the machine refused", [str(exc)], exit_codes.DEPENDENCY)
+
+
+def _run(call: Awaitable[_T]) -> _T:
+    async def main() -> _T:
+        return await call
+
+    if sys.platform == "win32":
+        return asyncio.run(main())
+    import uvloop
+
+    return uvloop.run(main())
+
+
+def _fail(what: str, problems: Iterable[str], code: int) -> NoReturn:
+    typer.echo(f"chainbooks-indexer: {what}:", err=True)
+    for problem in problems:
+        typer.echo(f"  {problem}", err=True)
+    raise typer.Exit(code)
+
+
+def _status_document(found: service.ChainStatus) -> dict[str, Any]:
+    cursor, owner = found.state.cursor, found.state.owner
+    now_ms = time.time_ns() // 1_000_000
+    return {
+        "chain": found.topics.chain,
+        "started": cursor is not None,
+        "head": cursor and {"number": cursor.head.number, "hash": cursor.head.hash},
+        "safe": cursor and {"number": cursor.safe.number, "hash": cursor.safe.hash},
+        "finalized": cursor and {"number": cursor.finalized.number, "hash": cursor.finalized.hash},
+        "node_head": found.node_head,
+        "node_error": found.node_error,
+        "lag_blocks": found.node_head - cursor.head.number if cursor and found.node_head is not None else None,
+        "unfinalized_blocks": len(found.state.blocks),
+        "orphaned_blocks": sum(1 for block in found.state.blocks.values() if not block.canonical),
+        "owner": owner
+        and {"instance": owner.instance_id, "lease_left_s": max(owner.lease_until_ms - now_ms, 0) / 1000},
+        "stream_id": cursor and cursor.stream_id,
+        "partitions": cursor and cursor.partitions,
+        "stream_seq": cursor and cursor.stream_seq,
+        "descriptions": cursor and cursor.descriptions,
+        "latch": cursor and cursor.latch and cursor.latch.reason,
+    }
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    table = Table("what", "now", title=f"chainbooks-indexer, chain {document['chain']}", show_header=False)
+    for key, value in document.items():
+        if key != "chain":
+            table.add_row(key.replace("_", " "), "-" if value is None else json.dumps(value))
+    Console(soft_wrap=True).print(table)
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2))
+
+
+def main() -> None:
+    """Entry point of ``chainbooks-indexer`` and ``python -m indexer``."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,244 @@
+"""Wires the indexer: settings in, a running service out. The only place that knows every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+
+import structlog
+from aiokafka.partitioner import murmur2
+
+from contracts.messages import Topics
+from contracts.registry import Registry, load_registry
+from deploy.runtime import exit_codes, telemetry
+from deploy.runtime.health import HealthServer
+from deploy.runtime.rpc import Rpc, connect
+from indexer.adapters.clock import SystemClock
+from indexer.adapters.failover import FailoverNode
+from indexer.adapters.heads import Heads
+from indexer.adapters.kafka_publisher import KafkaPublisher
+from indexer.adapters.kafka_state import KafkaStateReader
+from indexer.adapters.kafka_topics import KafkaTopics, plans
+from indexer.adapters.node import Node
+from indexer.core.assemble import Assembler
+from indexer.core.state import LoadedState, load
+from indexer.errors import ConfigurationRefused, Latched, RetryableError, StateRefused, Superseded
+from indexer.fetch import Fetcher
+from indexer.observe import Observer
+from indexer.pipeline import Limits, Pipeline
+from indexer.session import ChainPlan, ContractStart
+from indexer.settings import IndexerSettings
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainStatus:
+    """What the state topic and the node say now."""
+
+    topics: Topics
+    state: LoadedState
+    node_head: int | None
+    node_error: str | None
+
+
+def topics_of(settings: IndexerSettings) -> Topics:
+    return Topics(chain=settings.chain.name, prefix=settings.kafka.topic_prefix)
+
+
+def registry_of(settings: IndexerSettings) -> Registry:
+    """Loads the descriptions. Raises contracts.registry.RegistryError."""
+    return load_registry(settings.registry.paths, chain_id=settings.chain.id)
+
+
+def partitioner(partitions: int) -> Callable[[str], int]:
+    """Kafka's default partitioner (murmur2 of the key), cached per book."""
+    known: dict[str, int] = {}
+
+    def partition_of(book: str) -> int:
+        if book not in known:
+            known[book] = (murmur2(book.encode()) & 0x7FFFFFFF) % partitions
+        return known[book]
+
+    return partition_of
+
+
+async def ensure_topics(settings: IndexerSettings) -> list[str]:
+    """Makes missing topics and returns their names. Raises ConfigurationRefused, BrokerUnavailable."""
+    return await _admin(settings).ensure(plans(topics_of(settings), partitions=settings.kafka.partitions))
+
+
+async def read_status(settings: IndexerSettings) -> ChainStatus:
+    """Reads the state topic without a producer, and asks the node for its head. Raises BrokerUnavailable."""
+    topics = topics_of(settings)
+    await _admin(settings).check(plans(topics, partitions=settings.kafka.partitions))
+    reader = KafkaStateReader(bootstrap_servers=settings.kafka.bootstrap_servers)
+    state = load(await reader.read(topics.state))
+    node_head, node_error = None, None
+    async with AsyncExitStack() as stack:
+        node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)])
+        try:
+            latest = await node.header_by_tag("latest")
+            node_head = latest.number if latest else None
+        except RetryableError as exc:
+            node_error = str(exc)
+    return ChainStatus(topics=topics, state=state, node_head=node_head, node_error=node_error)
+
+
+async def run(settings: IndexerSettings) -> int:
+    """Follows the chain until SIGTERM or SIGINT. Returns the exit code."""
+    registry = registry_of(settings)
+    topics = topics_of(settings)
+    instance_id = settings.indexer.instance_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    structlog.contextvars.bind_contextvars(chain=settings.chain.name)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    measures = telemetry.start(
+        service="chainbooks-indexer",
+        instance=instance_id,
+        chain=settings.chain.name,
+        trace_file=settings.telemetry.trace_file,
+    )
+    async with AsyncExitStack() as stack:
+        stack.callback(measures.shutdown)
+        observer = Observer(measures, chain=settings.chain.name, head_lag_max_s=settings.indexer.head_lag_max_s)
+        await stack.enter_async_context(
+            HealthServer(
+                host=settings.telemetry.host,
+                port=settings.telemetry.port,
+                readiness=observer.readiness,
+                exposition=measures.exposition,
+            )
+        )
+        node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)])
+        heads = Heads(settings.chain.rpc_ws.get_secret_value() if settings.chain.rpc_ws else None)
+        pipeline = _pipeline(settings, registry, node, heads, observer, instance_id=instance_id, topics=topics)
+        return await _serve(settings, pipeline, node, heads, observer, stop)
+
+
+async def _serve(
+    settings: IndexerSettings,
+    pipeline: Pipeline,
+    node: FailoverNode,
+    heads: Heads,
+    observer: Observer,
+    stop: asyncio.Event,
+) -> int:
+    async def follow() -> None:
+        await pipeline.until_up("node", lambda: node.check(settings.chain.id))
+        wanted = plans(topics_of(settings), partitions=settings.kafka.partitions)
+        await pipeline.until_up("kafka", lambda: _admin(settings).check(wanted))
+        await pipeline.run()
+
+    async with asyncio.TaskGroup() as group:
+        listening = group.create_task(heads.listen())
+        following = asyncio.ensure_future(follow())
+        stopping = group.create_task(stop.wait())
+        await asyncio.wait({following, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        code = exit_codes.OK
+        if following.done():
+            code = await _ended(following, observer, stop)
+        else:
+            following.cancel()
+            await asyncio.wait({following})
+            await pipeline.release()
+        listening.cancel()
+        stopping.cancel()
+    _log.info("stopped", exit_code=code)
+    return code
+
+
+async def _ended(following: asyncio.Future[None], observer: Observer, stop: asyncio.Event) -> int:
+    """Why the pipeline ended, as an exit code. A latched chain keeps the health server up until it is stopped."""
+    failure = following.exception()
+    match failure:
+        case Latched():
+            observer.halted(str(failure))
+            _log.error("latched: nothing is published until an operator resolves it", reason=str(failure))
+            await stop.wait()
+            return exit_codes.LATCHED
+        case Superseded():
+            _log.error("superseded", reason=str(failure))
+            return exit_codes.SUPERSEDED
+        case ConfigurationRefused() | StateRefused():
+            _log.error("refused", reason=str(failure))
+            return exit_codes.USAGE
+        case RetryableError():
+            _log.error("a dependency stayed away too long", reason=str(failure))
+            return exit_codes.DEPENDENCY
+        case None:
+            return exit_codes.OK
+        case _:
+            raise failure
+
+
+def _pipeline(
+    settings: IndexerSettings,
+    registry: Registry,
+    node: FailoverNode,
+    heads: Heads,
+    observer: Observer,
+    *,
+    instance_id: str,
+    topics: Topics,
+) -> Pipeline:
+    kafka, own = settings.kafka, settings.indexer
+    addresses, topic0s = registry.watched()
+    assembler = Assembler(
+        chain_id=settings.chain.id, dispatch=registry.dispatch, partition_of=partitioner(kafka.partitions)
+    )
+    plan = ChainPlan(
+        chain_id=settings.chain.id,
+        partitions=kafka.partitions,
+        topics=topics,
+        instance_id=instance_id,
+        lease_ms=int(own.lease_s * 1000),
+        registry=registry.records(),
+        starts=[ContractStart(contract=c.name, start_block=c.start_block) for c in registry.contracts],
+    )
+    return Pipeline(
+        chain=plan,
+        limits=Limits(
+            poll_s=own.poll_s,
+            range_blocks_max=own.range_blocks_max,
+            kafka_tx_bytes_max=own.kafka_tx_bytes_max,
+            window_blocks_max=own.window_blocks_max,
+            start_timeout_s=own.start_timeout_s,
+            outage_max_s=own.outage_max_s,
+        ),
+        fetcher=Fetcher(
+            node,
+            assembler=assembler,
+            addresses=addresses,
+            topic0s=topic0s,
+            finality=settings.chain.finality,
+        ),
+        state=KafkaStateReader(bootstrap_servers=kafka.bootstrap_servers, timeout_s=own.kafka_timeout_s),
+        publisher=lambda: KafkaPublisher(
+            bootstrap_servers=kafka.bootstrap_servers,
+            transactional_id=f"{kafka.topic_prefix}indexer-{settings.chain.id}",
+            topics=topics,
+            timeout_s=own.kafka_timeout_s,
+        ),
+        heads=heads,
+        clock=SystemClock(),
+        observer=observer,
+    )
+
+
+def _admin(settings: IndexerSettings) -> KafkaTopics:
+    return KafkaTopics(
+        bootstrap_servers=settings.kafka.bootstrap_servers, replication_factor=settings.kafka.replication_factor
+    )
+
+
+async def _rpcs(settings: IndexerSettings, stack: AsyncExitStack) -> list[Rpc]:
+    urls = [url.get_secret_value() for url in settings.chain.rpc_http]
+    return [await stack.enter_async_context(connect(url, timeout_s=settings.chain.rpc_timeout_s)) for url in urls]

@@ -1,0 +1,131 @@
+"""Gets from the node what the core asks for, and checks it: tips, missing headers, the logs of blocks and ranges.
+
+An empty answer is not "no logs": when the block's bloom says that there may be some, the receipts decide.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from indexer.core.assemble import Assembler, MadeRecord, PlacedLog
+from indexer.core.blocks import Header
+from indexer.core.bloom import contains, may_hold_logs
+from indexer.core.plan import Tips
+from indexer.core.state import BlockState
+from indexer.errors import NodeBehind, NodeLied, NodeUnavailable, RangeTooLarge
+from indexer.ports import LogFilter, NodePort
+
+BLOCKS_IN_FLIGHT: Final = 8
+
+Finality = Literal["tags"] | int
+
+
+class Fetcher:
+    """Reads one chain through one node. Every method may raise RetryableError."""
+
+    def __init__(
+        self,
+        node: NodePort,
+        *,
+        assembler: Assembler,
+        addresses: frozenset[bytes],
+        topic0s: frozenset[bytes],
+        finality: Finality,
+    ) -> None:
+        self.node = node
+        self._assembler = assembler
+        self._addresses = addresses
+        self._topic0s = topic0s
+        self._finality = finality
+        self._wanted = LogFilter(
+            addresses=tuple(sorted("0x" + address.hex() for address in addresses)),
+            topic0s=tuple(sorted("0x" + topic.hex() for topic in topic0s)),
+        )
+        self._slots = asyncio.Semaphore(BLOCKS_IN_FLIGHT)
+
+    async def tips(self) -> Tips:
+        """Latest, safe and finalized as the node sees them, brought into order (safe and finalized ≤ latest)."""
+        if isinstance(self._finality, int):
+            latest = await self._tag("latest")
+            finalized = await self.at(max(latest.number - self._finality, 0))
+            return Tips(latest=latest, safe=finalized, finalized=finalized)
+        latest, safe, finalized = await asyncio.gather(
+            self._tag("latest"), self._tag("safe"), self._tag("finalized")
+        )  # three requests: they may come from different moments
+        if finalized.number > latest.number:
+            raise NodeLied(f"{self.node.name} says finalized {finalized.number} above latest {latest.number}")
+        return Tips(latest=latest, safe=safe if safe.number >= finalized.number else finalized, finalized=finalized)
+
+    async def at(self, number: int) -> Header:
+        """The canonical header of a height; NodeBehind when the node does not have it."""
+        header = await self.node.header_by_number(number)
+        if header is None:
+            raise NodeBehind(f"{self.node.name} does not have block {number}")
+        return header
+
+    async def blocks(self, headers: Sequence[Header]) -> list[BlockState]:
+        """The blocks with their records, as they are published for the first time."""
+        return list(await asyncio.gather(*(self._block(header) for header in headers)))
+
+    async def chunk(self, from_block: int, to_block: int) -> tuple[list[MadeRecord], Header]:
+        """The records of an inclusive range at or below finality, and the header of its last block."""
+        logs, last = await asyncio.gather(self._range(from_block, to_block), self.at(to_block))
+        if logs and logs[-1].block_number == last.number and logs[-1].block_hash != last.hash:
+            raise NodeLied(f"{self.node.name} gives block {last.number} two hashes below finality")
+        untimed = sorted({log.block_number for log in logs if not log.block_timestamp})
+        if untimed:
+            headers = await asyncio.gather(*(self.at(number) for number in untimed))
+            logs = _timed(logs, {header.number: header for header in headers}, self.node.name)
+        return self._assembler.records(logs), last
+
+    async def _range(self, from_block: int, to_block: int) -> list[PlacedLog]:
+        if from_block < to_block:
+            return await self.node.logs_of_range(from_block, to_block, self._wanted)
+        try:
+            return await self.node.logs_of_range(from_block, to_block, self._wanted)
+        except RangeTooLarge:
+            return await self.node.logs_from_receipts(await self.at(from_block), self._wanted)
+
+    async def _block(self, header: Header) -> BlockState:
+        async with self._slots:
+            logs = await self._logs(header)
+        made = self._assembler.records(logs)
+        return BlockState(header=header, canonical=True, revision=1, records=tuple(m.stored() for m in made))
+
+    async def _logs(self, header: Header) -> list[PlacedLog]:
+        logs = await self.node.logs_of_block(header, self._wanted)
+        bloom = int.from_bytes(header.logs_bloom, "big")
+        for log in logs:
+            if not all(contains(bloom, part) for part in (bytes.fromhex(log.address[2:]), *log.topics)):
+                raise NodeLied(
+                    f"{self.node.name} gives a log {log.log_index} that block {header.number}'s bloom denies"
+                )
+        if logs or not may_hold_logs(header.logs_bloom, addresses=self._addresses, topic0s=self._topic0s):
+            return logs
+        try:
+            return await self.node.logs_from_receipts(header, self._wanted)
+        except NodeUnavailable:  # the node has no eth_getBlockReceipts: a second look has to do
+            return await self.node.logs_of_block(header, self._wanted)
+
+    async def _tag(self, tag: Literal["latest", "safe", "finalized"]) -> Header:
+        header = await self.node.header_by_tag(tag)
+        if header is None:
+            raise NodeBehind(
+                f"{self.node.name} has no {tag!r} block; if it never has, set [chain] finality to a depth such as 64"
+            )
+        return header
+
+
+def _timed(logs: Sequence[PlacedLog], headers: dict[int, Header], name: str) -> list[PlacedLog]:
+    out = []
+    for log in logs:
+        header = headers.get(log.block_number)
+        if header is None:
+            out.append(log)
+            continue
+        if header.hash != log.block_hash:
+            raise NodeLied(f"{name} gives block {log.block_number} two hashes below finality")
+        out.append(log.at_time(header.timestamp))
+    return out

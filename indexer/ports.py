@@ -1,0 +1,74 @@
+"""What the pipeline needs from the outside, as protocols. Adapters implement them; fakes do too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+from indexer.core.assemble import PlacedLog
+from indexer.core.blocks import Header
+from indexer.core.compose import KafkaTx
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogFilter:
+    """What we ask eth_getLogs for: addresses and first topics, lower-case 0x hex, sorted."""
+
+    addresses: tuple[str, ...]
+    topic0s: tuple[str, ...]
+
+
+class NodePort(Protocol):
+    """A JSON-RPC node. Every method may raise RetryableError; None means that the node does not have it."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def chain_id(self) -> int: ...
+
+    async def genesis_hash(self) -> str: ...
+
+    async def header_by_tag(self, tag: Literal["latest", "safe", "finalized"]) -> Header | None: ...
+
+    async def header_by_number(self, number: int) -> Header | None: ...
+
+    async def header_by_hash(self, block_hash: str) -> Header | None: ...
+
+    async def logs_of_block(self, header: Header, wanted: LogFilter) -> list[PlacedLog]: ...
+
+    async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]: ...
+
+    async def logs_of_range(self, from_block: int, to_block: int, wanted: LogFilter) -> list[PlacedLog]: ...
+
+
+class PublisherPort(Protocol):
+    """One producer's life. After an exception it must be closed and replaced."""
+
+    async def open(self) -> None: ...
+
+    async def publish(self, tx: KafkaTx) -> None: ...
+
+    async def close(self) -> None: ...
+
+
+class StatePort(Protocol):
+    """Reads what is durable."""
+
+    async def read(self, topic: str) -> list[tuple[str, bytes | None]]: ...
+
+    async def any_records(self, topic: str, partitions: int) -> bool: ...
+
+
+class HeadsPort(Protocol):
+    """Tells when there may be a new head."""
+
+    async def wait(self, timeout_s: float) -> int | None:
+        """Returns when a head was announced (Unix ms of its arrival) or, with None, when the time is over."""
+
+
+class ClockPort(Protocol):
+    """Time, so that tests can set it."""
+
+    def now_ms(self) -> int: ...
+
+    async def sleep(self, seconds: float) -> None: ...

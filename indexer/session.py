@@ -1,0 +1,296 @@
+"""Opens a chain for publishing: wait as standby, take the transactional id, load durable state, refuse what is wrong.
+
+What comes out is an open session; whatever fails afterwards closes it, and a new one is opened from durable state
+alone.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import structlog
+
+from contracts.messages import RegistryRecord, Topics
+from indexer.core.blocks import Header
+from indexer.core.chain import ChainView
+from indexer.core.compose import Change, KafkaTx, compose, heartbeat, latched
+from indexer.core.ownership import foreign_and_fresh
+from indexer.core.state import (
+    STREAM_KINDS,
+    BlockState,
+    Cursor,
+    Latch,
+    LoadedState,
+    Owner,
+    StateUnreadable,
+    canonical_window,
+    finalized_header,
+    load,
+)
+from indexer.errors import ConfigurationRefused, Fenced, Latched, StateRefused, Superseded
+from indexer.fetch import Fetcher
+from indexer.ports import ClockPort, PublisherPort, StatePort
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContractStart:
+    """From which block a described contract is followed."""
+
+    contract: str
+    start_block: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChainPlan:
+    """What this instance wants to follow."""
+
+    chain_id: int
+    partitions: int
+    topics: Topics
+    instance_id: str
+    lease_ms: int
+    registry: Sequence[RegistryRecord]
+    starts: Sequence[ContractStart]
+
+    @property
+    def start_block(self) -> int:
+        return min(start.start_block for start in self.starts)
+
+
+class Session:
+    """An open producer and the state that it continues from. Only ``publish`` changes anything."""
+
+    def __init__(self, *, plan: ChainPlan, publisher: PublisherPort, clock: ClockPort, state: LoadedState) -> None:
+        if state.cursor is None:
+            raise ValueError("a session needs a cursor")
+        self.plan = plan
+        self.cursor: Cursor = state.cursor
+        self.blocks: dict[str, BlockState] = dict(state.blocks)
+        self.view = ChainView(window=canonical_window(state.cursor, state.blocks))
+        self._publisher = publisher
+        self._clock = clock
+        self._started_at_ms = clock.now_ms()
+        self._lease_until_ms = 0
+        self._watermarks_at_ms = 0
+
+    @property
+    def lease_needs_renewal(self) -> bool:
+        return self._clock.now_ms() > self._lease_until_ms - 2 * self.plan.lease_ms // 3
+
+    async def publish(
+        self,
+        change: Change,
+        view: ChainView,
+        *,
+        registry: Sequence[RegistryRecord] = (),
+        traceparent: str | None = None,
+        received_ms: int | None = None,
+    ) -> KafkaTx:
+        """Commits one change; only then memory follows. Raises PublisherLost, Fenced: then this session is over."""
+        now = self._clock.now_ms()
+        moved = change.finalized.number != self.cursor.finalized.number
+        everywhere = moved or now - self._watermarks_at_ms >= 1_000
+        tx = compose(
+            self.cursor,
+            change,
+            owner=self._owner(now),
+            all_partitions=everywhere,
+            registry=registry,
+            traceparent=traceparent,
+            received_ms=received_ms,
+        )
+        await self._commit(tx, now)
+        if everywhere:
+            self._watermarks_at_ms = now
+        for block in tx.blocks:
+            self.blocks[block.header.hash] = block
+        for block in (*change.finalize, *change.forget):
+            self.blocks.pop(block.header.hash, None)
+        self.view = view
+        return tx
+
+    async def renew_lease(self) -> None:
+        """Commits a kafka_tx that only says that we are alive."""
+        now = self._clock.now_ms()
+        await self._commit(heartbeat(self.cursor, self._owner(now)), now)
+
+    async def latch(self, latch: Latch) -> None:
+        """Commits the cursor with a latch and nothing else."""
+        now = self._clock.now_ms()
+        await self._commit(latched(self.cursor, latch, self._owner(now)), now)
+
+    async def release(self) -> None:
+        """Gives the lease up, so that a standby need not wait for it to run out."""
+        owner = Owner(instance_id=self.plan.instance_id, lease_until_ms=0, started_at_ms=self._started_at_ms)
+        await self._publisher.publish(heartbeat(self.cursor, owner))
+
+    async def close(self) -> None:
+        await self._publisher.close()
+
+    def _owner(self, now_ms: int) -> Owner:
+        return Owner(
+            instance_id=self.plan.instance_id,
+            lease_until_ms=now_ms + self.plan.lease_ms,
+            started_at_ms=self._started_at_ms,
+        )
+
+    async def _commit(self, tx: KafkaTx, now_ms: int) -> None:
+        await self._publisher.publish(tx)
+        self.cursor = tx.cursor
+        self._lease_until_ms = now_ms + self.plan.lease_ms
+
+
+async def open_session(
+    plan: ChainPlan,
+    *,
+    fetcher: Fetcher,
+    state: StatePort,
+    publisher: PublisherPort,
+    clock: ClockPort,
+    standby: Callable[[str], None],
+) -> Session:
+    """Takes the chain over.
+
+    Waits while a foreign lease is fresh (``standby`` is told whose). Raises RetryableError, ConfigurationRefused,
+    StateRefused, Latched; on any error the publisher is closed.
+    """
+    try:
+        await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
+        await publisher.open()
+        loaded = _loaded(await state.read(plan.topics.state))
+        if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
+            raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
+        first = loaded.cursor is None
+        if first:
+            await _refuse_lost_state(plan, state)
+            loaded = LoadedState(cursor=await _first_cursor(plan, fetcher), owner=None, blocks={})
+        assert loaded.cursor is not None
+        await _refuse_other_chain(plan, loaded.cursor, fetcher)
+        session = Session(plan=plan, publisher=publisher, clock=clock, state=loaded)
+        await _announce(session, first=first)
+    except BaseException:
+        await publisher.close()
+        raise
+    _log.info(
+        "chain opened",
+        chain=plan.topics.chain,
+        instance=plan.instance_id,
+        head=session.cursor.head.number,
+        finalized=session.cursor.finalized.number,
+        first_start=first,
+    )
+    return session
+
+
+async def judge_fencing(plan: ChainPlan, *, state: StatePort, clock: ClockPort) -> None:
+    """After ProducerFenced: returns when the chain is ours or nobody's, raises Superseded when somebody else has it."""
+    loaded = _loaded(await state.read(plan.topics.state))
+    if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
+        assert loaded.owner is not None
+        raise Superseded(
+            f"superseded by {loaded.owner.instance_id}, which owns chain {plan.topics.chain} now; "
+            "run one instance per chain, or let this one wait as standby by starting it again"
+        )
+
+
+async def _wait_for_lease(
+    plan: ChainPlan, *, state: StatePort, clock: ClockPort, standby: Callable[[str], None]
+) -> None:
+    told = ""
+    while True:
+        owner = _loaded(await state.read(plan.topics.state)).owner
+        now = clock.now_ms()
+        if not foreign_and_fresh(owner, instance_id=plan.instance_id, now_ms=now):
+            return
+        assert owner is not None
+        if told != owner.instance_id:
+            _log.info("standby: another instance owns the chain", chain=plan.topics.chain, owner=owner.instance_id)
+            told = owner.instance_id
+        standby(owner.instance_id)
+        await clock.sleep(min((owner.lease_until_ms - now) / 1000 + 0.05, 1.0))
+
+
+def _loaded(records: list[tuple[str, bytes | None]]) -> LoadedState:
+    try:
+        return load(records)
+    except StateUnreadable as exc:
+        raise StateRefused(
+            f"the state topic cannot be trusted: {exc}; nothing is published. Restore it, or start new streams with "
+            "another [kafka] topic_prefix"
+        ) from exc
+
+
+async def _refuse_lost_state(plan: ChainPlan, state: StatePort) -> None:
+    for topic in (plan.topics.events, plan.topics.final, plan.topics.rejected):
+        if await state.any_records(topic, plan.partitions):
+            raise StateRefused(
+                f"{plan.topics.state} holds no cursor, but {topic} holds records: the state topic was lost. "
+                "Publishing from the start would double every event. Restore it, or start new streams with another "
+                "[kafka] topic_prefix"
+            )
+
+
+async def _first_cursor(plan: ChainPlan, fetcher: Fetcher) -> Cursor:
+    """Begins the streams just below the first block that is followed, but never above the finalized block."""
+    genesis = await fetcher.at(0)
+    tips = await fetcher.tips()
+    start = await fetcher.at(min(max(plan.start_block - 1, 0), tips.finalized.number))
+    return Cursor(
+        chain_id=plan.chain_id,
+        genesis_hash=genesis.hash,
+        stream_id=uuid.uuid4().hex,
+        partitions=plan.partitions,
+        head=start.ref,
+        head_timestamp=start.timestamp,
+        safe=start.ref,
+        finalized=start.ref,
+        finalized_header=finalized_header(start),
+        stream_seq={kind: [0] * plan.partitions for kind in STREAM_KINDS},
+        descriptions={},
+    )
+
+
+async def _refuse_other_chain(plan: ChainPlan, cursor: Cursor, fetcher: Fetcher) -> None:
+    if cursor.latch is not None:
+        raise Latched(
+            f"latched: {cursor.latch.reason} (ours {cursor.latch.ours.number} {cursor.latch.ours.hash}, "
+            f"seen {cursor.latch.seen.number} {cursor.latch.seen.hash}). Nothing is published until it is resolved"
+        )
+    if cursor.chain_id != plan.chain_id:
+        raise StateRefused(f"the state topic belongs to chain id {cursor.chain_id}, the node to {plan.chain_id}")
+    if cursor.partitions != plan.partitions:
+        raise ConfigurationRefused(
+            f"the streams have {cursor.partitions} partitions, [kafka] partitions says {plan.partitions}: P is pinned; "
+            "another P is another topic version"
+        )
+    genesis: Header = await fetcher.at(0)
+    if genesis.hash != cursor.genesis_hash:
+        raise StateRefused(
+            f"the node's block 0 is {genesis.hash}, the streams began on {cursor.genesis_hash}: another chain"
+        )
+
+
+async def _announce(session: Session, *, first: bool) -> None:
+    """The first kafka_tx of a session: takes the lease, publishes descriptions that the streams do not know yet."""
+    cursor = session.cursor
+    fresh = [r for r in session.plan.registry if r.contract not in cursor.descriptions]
+    changed = [r for r in session.plan.registry if cursor.descriptions.get(r.contract, r.version) != r.version]
+    gone = sorted(set(cursor.descriptions) - {r.contract for r in session.plan.registry})
+    starts = {start.contract: start.start_block for start in session.plan.starts}
+    missed = [r.contract for r in fresh if not first and starts.get(r.contract, 0) <= cursor.head.number]
+    for names, why in (
+        (sorted(r.contract for r in changed), "changed"),
+        (gone, "are gone"),
+        (missed, f"are new, but start at or below the published head {cursor.head.number}"),
+    ):
+        if names:
+            raise ConfigurationRefused(
+                f"descriptions {why}: {', '.join(names)}. A running chain keeps its descriptions in this version; "
+                "restore them, or start new streams with another [kafka] topic_prefix"
+            )
+    change = Change(head=session.view.head, safe=cursor.safe, finalized=session.view.finalized)
+    await session.publish(change, session.view, registry=fresh)

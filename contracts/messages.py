@@ -3,8 +3,8 @@
 This module is the message contract. It never does I/O and knows nothing of nodes, brokers or databases.
 Messages only grow: a new field has a default; anything else is a new topic version.
 
-Conventions: hashes and addresses are lower-case ``0x`` hex. Integers keep the type that the ABI gives them: up to 48 bits
-a JSON number, wider ones a decimal string, whatever their value. Amounts are base units as decimal strings.
+Conventions: hashes and addresses are lower-case ``0x`` hex. Integers keep the type that the ABI gives them: up to 48
+bits a JSON number, wider ones a decimal string, whatever their value. Amounts are base units as decimal strings.
 """
 
 from __future__ import annotations

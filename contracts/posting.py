@@ -1,0 +1,142 @@
+"""From an event to its transfers: the posting rules of one version of one description, compiled once. Pure.
+
+Claims post against the contract's clearing account; custody posts ``assets:B:onchain`` against it; where the chain's native source is
+``events``, a claim in the native coin posts ``assets:B:onchain`` itself. Zero amounts and transfers from an account to itself yield
+nothing. What cannot be posted is a ``Rejection``, never an exception and never a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from contracts.accounts import clearing_code, custody_code
+from contracts.document import document_version, type_document
+from contracts.messages import PaymentEvent, asset_id
+from contracts.posting_source import compile_postings
+from contracts.rules import AccountTemplate
+from contracts.typed import TypedContract, TypedCustody, TypedMovement
+from contracts.values import Rejection
+
+__all__ = ["Posting", "PostingRules", "Rejection"]
+
+
+class Posting(msgspec.Struct, frozen=True):
+    """One transfer."""
+
+    debit: str  # account code
+    credit: str  # account code
+    asset: str  # CAIP-19
+    amount: int  # base units, > 0
+
+
+EventPostings = Callable[[PaymentEvent], "tuple[Posting, ...] | Rejection"]
+
+
+class PostingRules:
+    """The rules of one version; chosen by an event's ``description_version``."""
+
+    def __init__(
+        self,
+        *,
+        version: str,
+        contract: str,
+        chain_id: int,
+        events: Mapping[str, EventPostings],
+        inflow: Mapping[str, str],
+    ) -> None:
+        self.version = version
+        self.contract = contract
+        self.chain_id = chain_id
+        self._events = dict(events)
+        self._inflow = dict(inflow)
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> PostingRules:
+        """Rules from a document of the registry topic. Raises ``contracts.typed.DocumentError`` (a ValueError)."""
+        typed = type_document(document)
+        version = document_version(document)
+        if isinstance(typed, TypedCustody):
+            return _custody_rules(typed, version)
+        return _claim_rules(typed, version)
+
+    def postings(self, event: PaymentEvent) -> tuple[Posting, ...] | Rejection:
+        """The transfers of an event, in the order of its rules. ``op`` is not looked at: a retraction has the same postings."""
+        rule = self._events.get(event.event)
+        if rule is None:
+            return Rejection(
+                code="unknown_event", reason=f"{self.contract} {self.version} does not describe {event.event!r}"
+            )
+        if event.chain_id != self.chain_id:
+            return Rejection(
+                code="wrong_chain", reason=f"the event is of chain {event.chain_id}, the rules are of {self.chain_id}"
+            )
+        try:
+            return rule(event)
+        except (KeyError, TypeError, ValueError) as exc:
+            return Rejection(
+                code="malformed_args", reason=f"arguments do not fit the description: {type(exc).__name__}: {exc}"[:300]
+            )
+
+    def default_inflow(self, address: str) -> str | None:
+        """The account that is credited with inflow to this address that no claim explains; None for a foreign address."""
+        return self._inflow.get(address)
+
+
+def _claim_rules(typed: TypedContract, version: str) -> PostingRules:
+    document = typed.document
+    events = {name: compile_postings(typed, event, Posting) for name, event in typed.events.items()}
+    inflow = {address: _fill(typed.default_inflow, address) for address in document.addresses}
+    return PostingRules(
+        version=version, contract=document.contract, chain_id=document.chain_id, events=events, inflow=inflow
+    )
+
+
+def _fill(template: AccountTemplate, address: str) -> str:
+    """An account template without arguments, for one emitter."""
+    return ":".join(address if segment.source == "address" else segment.text for segment in template.segments)
+
+
+def _custody_rules(typed: TypedCustody, version: str) -> PostingRules:
+    document = typed.document
+    events = {name: _movement(typed, movement) for name, movement in typed.events.items()}
+    inflow = {address: wallet.default_inflow for address, wallet in document.wallets.items()}
+    return PostingRules(
+        version=version, contract=document.contract, chain_id=document.chain_id, events=events, inflow=inflow
+    )
+
+
+def _movement(typed: TypedCustody, movement: TypedMovement) -> EventPostings:
+    """Custody of the event's book: each of its wallets that sends or receives, against that wallet's clearing."""
+    document = typed.document
+    assets = {address: asset_id(document.chain_id, address) for address in document.addresses}
+    accounts = {
+        (wallet.book, address): (clearing_code(wallet.book, address), custody_code(wallet.book, address))
+        for address, wallet in document.wallets.items()
+    }
+
+    def postings(event: PaymentEvent) -> tuple[Posting, ...] | Rejection:
+        args = event.args
+        asset = assets.get(event.address)
+        if asset is None:
+            return Rejection(code="unlisted_token", reason=f"{event.address} is not a token of this version")
+        sender, receiver, amount = args[movement.sender], args[movement.receiver], int(args[movement.amount])
+        if amount < 0:
+            return Rejection(code="negative_amount", reason=f"{movement.amount} is {amount}")
+        outgoing, incoming = accounts.get((event.book, sender)), accounts.get((event.book, receiver))
+        if outgoing is None and incoming is None:
+            return Rejection(
+                code="foreign_wallet", reason=f"neither {sender} nor {receiver} is a wallet of book {event.book!r}"
+            )
+        if amount == 0 or sender == receiver:
+            return ()
+        lines = []
+        if outgoing is not None:
+            lines.append(Posting(outgoing[0], outgoing[1], asset, amount))
+        if incoming is not None:
+            lines.append(Posting(incoming[1], incoming[0], asset, amount))
+        return tuple(lines)
+
+    return postings

@@ -1,0 +1,21 @@
+// Compiles one standard-JSON input (stdin) to standard-JSON output (stdout) with the solc of the given node folder.
+// Imports that the input does not hold are read from that folder's node_modules, and from nowhere else.
+import { readFileSync } from "node:fs";
+import { createRequire } from "node:module";
+import path from "node:path";
+
+const modules = path.resolve(process.argv[2], "node_modules");
+const solc = createRequire(path.join(modules, "anchor.js"))("solc");
+
+function readImport(name) {
+  const file = path.resolve(modules, name);
+  if (!file.startsWith(modules + path.sep)) return { error: `${name} is outside of node_modules` };
+  try {
+    return { contents: readFileSync(file, "utf8") };
+  } catch (error) {
+    return { error: `${name}: ${error.message}` };
+  }
+}
+
+const input = readFileSync(0, "utf8");
+process.stdout.write(JSON.stringify({ version: solc.version(), output: JSON.parse(solc.compile(input, { import: readImport })) }));

@@ -124,7 +124,7 @@ def _registry(settings: IndexerSettings) -> Registry:
     try:
         return service.registry_of(settings)
     except RegistryError as exc:
-        _fail("the registry cannot be used", exc.problems, exit_codes.USAGE)
+        _fail("the registry cannot be used", map(str, exc.problems), exit_codes.USAGE)
 
 
 def _perform(call: Awaitable[_T]) -> _T:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
 
 import msgspec
 
+from contracts.codec import EventCodec, Rejection
 from contracts.messages import (
     ARGUMENT_BYTES_MAX,
     EVENT_RECORD_BYTES_MAX,
-    Amount,
     PaymentEvent,
     Rejected,
     encode,
@@ -25,15 +24,8 @@ REJECTED_DATA_BYTES_MAX = ARGUMENT_BYTES_MAX
 LOG_NUMBER_MAX = 2**32 - 1
 
 
-class DecodedEvent(Protocol):
-    """What a codec returns for a log of ours (contracts.codec.Decoded)."""
-
-    args: dict[str, Any]
-    subject: str
-    book: str
-    amounts: list[Amount]
-    correlation: dict[str, str]
-    contract_seq: str | None
+Dispatch = Callable[[bytes, Sequence[bytes], int], EventCodec | None]
+"""Address (20 bytes), topics and block number of a log → who decodes it; None: not ours (contracts.registry)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,7 +127,7 @@ class Assembler:
                 reason = f"the record would have {len(records[i].value)} bytes, the limit is {EVENT_RECORD_BYTES_MAX}"
                 made[i] = (log, codec, self._rejected(log, codec, message.event_id, "record_too_large", reason))
 
-    def _message(self, log: PlacedLog) -> Iterator[tuple[Codec, PaymentEvent | Rejected]]:
+    def _message(self, log: PlacedLog) -> Iterator[tuple[EventCodec, PaymentEvent | Rejected]]:
         codec = self._dispatch(bytes.fromhex(log.address[2:]), log.topics, log.block_number)
         if codec is None:
             return
@@ -145,7 +137,7 @@ class Assembler:
         identity = event_id(
             chain_id=self._chain_id, block_hash=bytes.fromhex(log.block_hash[2:]), position=log.log_index
         )
-        if hasattr(outcome, "code"):
+        if isinstance(outcome, Rejection):
             yield codec, self._rejected(log, codec, identity, outcome.code, outcome.reason)
             return
         yield (
@@ -175,7 +167,7 @@ class Assembler:
             ),
         )
 
-    def _rejected(self, log: PlacedLog, codec: Codec, identity: str, code: str, reason: str) -> Rejected:
+    def _rejected(self, log: PlacedLog, codec: EventCodec, identity: str, code: str, reason: str) -> Rejected:
         return Rejected(
             op="rejected",
             event_id=identity,
@@ -203,20 +195,6 @@ class Assembler:
         if isinstance(message, PaymentEvent) and closes_tx:
             message = msgspec.structs.replace(message, closes_tx=True)
         return MadeRecord(message=message, value=encode(message), partition=self._partition_of(message.book))
-
-
-class Codec(Protocol):
-    """contracts.codec.EventCodec as far as it is used here."""
-
-    contract: str
-    event: str
-    version: str
-    book: str
-
-    def decode(self, topics: Sequence[bytes], data: bytes) -> Any: ...
-
-
-Dispatch = Callable[[bytes, Sequence[bytes], int], "Codec | None"]
 
 
 def _last_of_each_tx(messages: Iterable[PaymentEvent | Rejected]) -> set[int]:

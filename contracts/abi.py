@@ -109,7 +109,9 @@ class AbiFunction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Abi:
-    """The events and functions of one contract, with the JSON items that they came from, reduced to what the ABI means."""
+    """The events and functions of one contract, with the JSON items that they came from, reduced to what the ABI
+    means.
+    """
 
     events: tuple[AbiEvent, ...]
     functions: tuple[AbiFunction, ...]

@@ -47,7 +47,10 @@ class AccountCode:
 
 
 def normal_side(account_class: str) -> NormalSide:
-    """``assets`` and ``expenses`` debit; ``liabilities``, ``income``, ``equity`` credit; ``clearing`` zero. ValueError otherwise."""
+    """``assets`` and ``expenses`` debit; ``liabilities``, ``income``, ``equity`` credit; ``clearing`` zero.
+
+    ValueError otherwise.
+    """
     side = _NORMAL_SIDES.get(account_class)
     if side is None:
         raise ValueError(f"unknown account class {account_class!r}")

@@ -1,4 +1,6 @@
-"""From the bytes of a log to a decoded event, a typed refusal, or "not ours". Pure; one generated function per event type.
+"""From the bytes of a log to a decoded event, a typed refusal, or "not ours".
+
+Pure; one generated function per event type.
 
 ``EventCodec.decode(topics, data)`` never raises for any bytes, and takes time and memory linear in their size.
 """
@@ -201,7 +203,10 @@ def _amount_expression(arg: str, base_units: str, asset: str) -> str:
 def _custody_decoder(
     movement: TypedMovement, contract: str, wallets: Mapping[bytes, tuple[str, str]], assets: AssetBook
 ) -> Callable[[str], Decode]:
-    """First of all asks whether a wallet of ours is sender or receiver: most Transfers of a token are nobody's business here."""
+    """First of all asks whether a wallet of ours is sender or receiver:
+
+    most Transfers of a token are nobody's business here.
+    """
     event = movement.abi
     source, writer = _begin(contract, event)
     source.constant(assets.get, name="asset_of")

@@ -1,7 +1,9 @@
-"""Writes the decoder of one event: topics by slicing, words by ``int.from_bytes``, everything that is not canonical refused.
+"""Writes the decoder of one event: topics by slicing, words by ``int.from_bytes``, everything that is not canonical
+refused.
 
-Strict on purpose: clean padding, booleans 0 or 1, UTF-8, offsets and lengths in the one place where the ABI encoder puts them,
-nothing after the last argument. A log that is encoded in another way is quarantined, never read generously.
+Strict on purpose: clean padding, booleans 0 or 1, UTF-8, offsets and lengths in the one place where the ABI encoder
+puts them, nothing after the last argument. A log that is encoded in another way is quarantined, never read
+generously.
 """
 
 from __future__ import annotations
@@ -20,7 +22,10 @@ _ZEROS = b"\0" * 32
 
 
 def wrong_topics(event: AbiEvent, topics: Sequence[bytes]) -> Rejection:
-    """The log carries the event's topic0 with another number of topics: another event of the same name (ERC-20 and ERC-721)."""
+    """The log carries the event's topic0 with another number of topics:
+
+    another event of the same name (ERC-20 and ERC-721).
+    """
     return Rejection(
         code="topic_count", reason=f"{event.signature} has {event.topic_count} topics, the log has {len(topics)}"
     )
@@ -34,7 +39,9 @@ def wrong_size(event: AbiEvent, data: bytes) -> Rejection:
 
 
 class DecoderWriter:
-    """Writes the lines that turn ``topics`` and ``data`` into one local variable per argument, in the form of the message."""
+    """Writes the lines that turn ``topics`` and ``data`` into one local variable per argument, in the form of the
+    message.
+    """
 
     def __init__(self, source: Source, event: AbiEvent, *, depth: int) -> None:
         self._source = source

@@ -2,9 +2,9 @@
 
 Pydantic checks structure here; what names mean against the ABI is checked in ``typed``. Nothing here reads files.
 
-Kinds of file: ``contract`` (a payment contract: its events move claims), ``custody`` (a token standard: its Transfers move what
-our contracts hold), ``assets`` (the allow-list and native source of each chain) and ``deployment`` (an overlay that sets addresses,
-start blocks and assets of one chain).
+Kinds of file: ``contract`` (a payment contract: its events move claims), ``custody`` (a token standard: its Transfers
+move what our contracts hold), ``assets`` (the allow-list and native source of each chain) and ``deployment`` (an
+overlay that sets addresses, start blocks and assets of one chain).
 """
 
 from __future__ import annotations

@@ -25,7 +25,8 @@ def document_version(document: dict[str, Any]) -> str:
 def type_document(document: dict[str, Any]) -> TypedContract | TypedCustody:
     """A document, as the registry topic has it, typed against its own ABI. Raises DocumentError."""
     try:
-        # Through JSON: there, and only there, are the keys of ``dict[int, …]`` and lists what pydantic's strict mode expects.
+        # Through JSON: there, and only there, are the keys of ``dict[int, …]`` and lists what pydantic's strict mode
+        # expects.
         content = canonical_json(document)
         match document.get("format"):
             case "chainbooks.contract.v1":

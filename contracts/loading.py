@@ -1,4 +1,6 @@
-"""Reads description files and makes the canonical documents of one chain. The only module of ``contracts`` that reads files.
+"""Reads description files and makes the canonical documents of one chain.
+
+The only module of ``contracts`` that reads files.
 
 Every problem of every file is collected, with file, line, event and field, before anything is refused.
 """
@@ -75,7 +77,10 @@ def field_name(path: Sequence[str | int]) -> str:
 
 
 def load_documents(paths: Sequence[Path], *, chain_id: int) -> list[TypedContract | TypedCustody]:
-    """Everything that is on this chain, typed; contracts first, each kind by name. Raises RegistryError with all problems."""
+    """Everything that is on this chain, typed; contracts first, each kind by name.
+
+    Raises RegistryError with all problems.
+    """
     loaded = Loaded(chain_id=chain_id)
     for path in paths:
         for file in _files(path, loaded):

@@ -79,7 +79,9 @@ class PaymentEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything of this partition up to ``latest`` came before this record, late records and incomplete contracts excepted."""
+    """Everything of this partition up to ``latest`` came before this record, late records and incomplete contracts
+    excepted.
+    """
 
     chain_id: int
     latest: BlockRef
@@ -172,13 +174,13 @@ def asset_id(chain_id: int, address: str) -> str:
 
 def asset_address(asset: str) -> tuple[int, str]:
     """``(chain id, token address)`` of a CAIP-19 id made by asset_id; ValueError otherwise."""
-    chain, _, token = asset.partition("/")
+    chain, _, reference = asset.partition("/")
     namespace, _, chain_id = chain.partition(":")
     if namespace != "eip155" or not chain_id.isdecimal():
         raise ValueError(f"not an eip155 asset: {asset!r}")
-    if token == "slip44:60":
+    if reference == "slip44:60":
         return int(chain_id), NATIVE_ADDRESS
-    kind, _, address = token.partition(":")
+    kind, _, address = reference.partition(":")
     if kind != "erc20" or len(address) != 42 or not address.startswith("0x"):
         raise ValueError(f"not an erc20 or native asset: {asset!r}")
     return int(chain_id), address

@@ -1,7 +1,8 @@
 """Decoding of event data that has arrays or tuples: the layout is walked here, the values are read by eth-abi.
 
-The walk accepts one encoding only, the canonical one: every offset points to where the previous tail ended, lengths fit, nothing
-trails. So work and memory are linear in the size of the data, whatever the offsets say, and eth-abi never sees a bomb.
+The walk accepts one encoding only, the canonical one: every offset points to where the previous tail ended, lengths
+fit, nothing trails. So work and memory are linear in the size of the data, whatever the offsets say, and eth-abi
+never sees a bomb.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
 """From an event to its transfers: the posting rules of one version of one description, compiled once. Pure.
 
-Claims post against the contract's clearing account; custody posts ``assets:B:onchain`` against it; where the chain's native source is
-``events``, a claim in the native coin posts ``assets:B:onchain`` itself. Zero amounts and transfers from an account to itself yield
-nothing. What cannot be posted is a ``Rejection``, never an exception and never a guess.
+Claims post against the contract's clearing account; custody posts ``assets:B:onchain`` against it; where the chain's
+native source is ``events``, a claim in the native coin posts ``assets:B:onchain`` itself. Zero amounts and transfers
+from an account to itself yield nothing. What cannot be posted is a ``Rejection``, never an exception and never a
+guess.
 """
 
 from __future__ import annotations
@@ -63,7 +64,10 @@ class PostingRules:
         return _claim_rules(typed, version)
 
     def postings(self, event: PaymentEvent) -> tuple[Posting, ...] | Rejection:
-        """The transfers of an event, in the order of its rules. ``op`` is not looked at: a retraction has the same postings."""
+        """The transfers of an event, in the order of its rules. ``op`` is not looked at:
+
+        a retraction has the same postings.
+        """
         rule = self._events.get(event.event)
         if rule is None:
             return Rejection(
@@ -81,7 +85,10 @@ class PostingRules:
             )
 
     def default_inflow(self, address: str) -> str | None:
-        """The account that is credited with inflow to this address that no claim explains; None for a foreign address."""
+        """The account that is credited with inflow to this address that no claim explains.
+
+        None for a foreign address.
+        """
         return self._inflow.get(address)
 
 

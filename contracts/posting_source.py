@@ -15,12 +15,15 @@ from contracts.values import JSON_NUMBER_BITS_MAX, Rejection
 
 _NATIVE_REFUSED = Rejection(
     code="native_not_tracked",
-    reason="an amount in the native coin, but this chain's native source is `none`; set `source: events` in its assets file",
+    reason="an amount in the native coin, but the chain's native source is `none`; its assets file can say `events`",
 )
 
 
 def compile_postings(typed: TypedContract, event: TypedEvent, posting: type) -> Callable[[Any], Any]:
-    """``postings(event) -> tuple of posting(debit, credit, asset, amount) | Rejection``; may raise KeyError, TypeError, ValueError."""
+    """``postings(event) -> tuple of posting(debit, credit, asset, amount) | Rejection``.
+
+    May raise KeyError, TypeError, ValueError.
+    """
     return _Writer(typed, event, posting).compile()
 
 
@@ -70,7 +73,10 @@ class _Writer:
         return list(used)
 
     def _read(self, name: str) -> None:
-        """One argument into a local, checked: a message is data from outside, and its text becomes part of account codes."""
+        """One argument into a local, checked:
+
+        a message is data from outside, and its text becomes part of account codes.
+        """
         local = self._checked[name] = f"v{len(self._checked)}"
         self._source.line(f"    {local} = args[{name!r}]")
         self._source.line(f"    if {_malformed(local, self._type(name))}:")

@@ -1,4 +1,7 @@
-"""What is wrong with a description: one line a problem, with the place and what to do. Never a traceback for bad input."""
+"""What is wrong with a description: one line a problem, with the place and what to do.
+
+Never a traceback for bad input.
+"""
 
 from __future__ import annotations
 

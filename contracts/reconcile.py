@@ -1,9 +1,9 @@
-"""What to compare with the chain: the getters of a description's ``reconcile`` list, ready to be called. Pure; no node here.
+"""What to compare with the chain: the getters of a description's ``reconcile`` list, ready to be called. Pure.
 
 One ``Check`` is one comparison of ledger balances with one view function at one block:
 
-``each``   one call for every ledger account whose code has the form ``accounts[0]`` (and each asset that it holds); names captured
-           in the code are arguments of the call. The account's balance on its normal side must equal the answer.
+``each``   one call for every ledger account (and asset) whose code has the form ``accounts[0]``; names captured in the
+           code are arguments of the call. The account's balance on its normal side must equal the answer.
 ``sum``    one call per asset; the sum of the balances of all accounts that have one of the forms must equal the answer.
 ``count``  one call; the last ``contract_seq`` of the contract's events must equal the answer.
 """
@@ -31,7 +31,10 @@ _CALLABLE = ("uint", "int", "address", "fixed_bytes", "bool")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountPattern:
-    """A form of account codes: literals, ``*``, and names that capture a segment. ``{address}`` stands for the contract's."""
+    """A form of account codes: literals, ``*``, and names that capture a segment.
+
+    ``{address}`` stands for the contract's.
+    """
 
     text: str  # as in the description, {book} filled in
 
@@ -73,7 +76,10 @@ class Check:
         return "{asset}" in self.args
 
     def call_data(self, values: Mapping[str, str]) -> bytes:
-        """Selector and arguments for ``eth_call``. Values by name: ``asset`` and ``address`` (0x hex), and what the pattern captured."""
+        """Selector and arguments for ``eth_call``. Values by name:
+
+        ``asset`` and ``address`` (0x hex), and what the pattern captured.
+        """
         texts = [values[arg[1:-1]] if _NAME.match(arg) else arg for arg in self.args]
         typed = [_from_text(item, text) for item, text in zip(self.function.inputs, texts, strict=True)]
         return self.function.selector + abi_encode([item.type.canonical for item in self.function.inputs], typed)

@@ -1,7 +1,8 @@
 """The registry of one chain: which logs are ours, who decodes them, and the documents that say what they mean.
 
-``load_registry`` reads the description files; afterwards nothing touches a file. A log is recognised by (address, block, topic0,
-number of topics): topic0 alone is no identity. The cost of ``dispatch`` does not depend on how many contracts there are.
+``load_registry`` reads the description files; afterwards nothing touches a file. A log is recognised by (address,
+block, topic0, number of topics): topic0 alone is no identity. The cost of ``dispatch`` does not depend on how many
+contracts there are.
 """
 
 from __future__ import annotations
@@ -90,12 +91,18 @@ class Registry:
         raise KeyError(name)
 
     def watched(self) -> tuple[frozenset[bytes], frozenset[bytes]]:
-        """Addresses (20 B) and topic0s (32 B) for log filters. A log that passes both may still not be ours: ask ``dispatch``."""
+        """Addresses (20 B) and topic0s (32 B) for log filters. A log that passes both may still not be ours:
+
+        ask ``dispatch``.
+        """
         topics = frozenset(topic for by_topic in self._routes.values() for topic in by_topic)
         return frozenset(self._routes), topics
 
     def dispatch(self, address: bytes, topics: Sequence[bytes], block_number: int) -> EventCodec | None:
-        """Who decodes a log; None: not ours, ignore it. A known topic0 with another number of topics has a codec, which refuses it."""
+        """Who decodes a log; None: not ours, ignore it.
+
+        A known topic0 with another number of topics has a codec, which refuses it.
+        """
         by_topic = self._routes.get(address)
         if by_topic is None or not topics:
             return None

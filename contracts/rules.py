@@ -235,7 +235,10 @@ def _integer_literal(abi_type: AbiType, name: str, text: str) -> str | int:
 
 
 def account_template(event: AbiEvent | None, text: str, *, book: str) -> AccountTemplate:
-    """``class:book:kind:subject:state`` with {argument}, {address} and {book} as whole segments; event None: no arguments."""
+    """``class:book:kind:subject:state`` with {argument}, {address} and {book} as whole segments; event None:
+
+    no arguments.
+    """
     parts = _SHORTHAND.get(text, text).split(":")
     if len(parts) != 5:
         shape = "write class:{book}:kind:subject:state with - for what is empty, or clearing, or unattributed"

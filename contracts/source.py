@@ -1,6 +1,7 @@
 """Python source that is written by us, from checked values only, and compiled once per event type.
 
-Text from a description or an ABI never becomes code: it enters as a constant (``constant``) or as the repr of a checked name.
+Text from a description or an ABI never becomes code: it enters as a constant (``constant``) or as the repr of a
+checked name.
 """
 
 from __future__ import annotations

@@ -1,4 +1,7 @@
-"""A canonical document, typed against its own ABI: what the code generators take. Pure; finds every issue, not only the first."""
+"""A canonical document, typed against its own ABI: what the code generators take. Pure.
+
+Finds every issue, not only the first.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Base units to text and back, exactly, with integers only. For the edge (reports, command lines); nothing inside computes with it."""
+"""Base units to text and back, exactly, with integers only. For the edge (reports, command lines).
+
+Nothing inside computes with it.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,10 @@ _DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?\Z")
 
 
 def format_units(amount_base_units: int, decimals: int) -> str:
-    """``1500000, 6`` is ``1.5``; no rounding, no exponent, no trailing zeros. ValueError when decimals are out of 0…77."""
+    """``1500000, 6`` is ``1.5``; no rounding, no exponent, no trailing zeros.
+
+    ValueError when decimals are out of 0…77.
+    """
     _check(decimals)
     sign = "-" if amount_base_units < 0 else ""
     digits = str(abs(amount_base_units)).rjust(decimals + 1, "0")

@@ -1,8 +1,8 @@
 """How decoded values look in messages: by ABI type, never by value. Shared by the generated decoder and the fallback.
 
-Integers up to 48 bits are JSON numbers, wider ones decimal strings; bytes and addresses lower-case 0x hex; a ``bytes`` or ``string``
-over 64 kB is ``{sha256, length}``; text with U+0000, which databases refuse, is ``{hex}``; an indexed dynamic argument, of which the
-log has the hash only, is ``{keccak256}``.
+Integers up to 48 bits are JSON numbers, wider ones decimal strings; bytes and addresses lower-case 0x hex; a
+``bytes`` or ``string`` over 64 kB is ``{sha256, length}``; text with U+0000, which databases refuse, is ``{hex}``; an
+indexed dynamic argument, of which the log has the hash only, is ``{keccak256}``.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """YAML with positions: plain values plus the line of every key and item, so that an error can name its place.
 
-A small, safe subset on purpose: no tags, no anchors, no duplicate keys; only decimal integers, ``true``, ``false`` and ``null``
-are anything but text. So ``0xab…`` stays an address, ``NO`` stays a symbol and ``1.0`` stays text (money is never a float).
+A small, safe subset on purpose: no tags, no anchors, no duplicate keys; only decimal integers, ``true``, ``false``
+and ``null`` are anything but text. So ``0xab…`` stays an address, ``NO`` stays a symbol and ``1.0`` stays text (money
+is never a float).
 """
 
 from __future__ import annotations

@@ -18,6 +18,15 @@ InternalTransfer(bytes32! from, bytes32! to, address! asset, uint256 amount, byt
 Withdrawn(bytes32! accountId, address! asset, address! to, uint256 amount, uint256 balanceAfter, bytes32 ref, uint64 seq)
 Adjusted(bytes32! accountId, address! asset, int256 delta, bytes32 reason, uint64 seq)
 UnattributedSwept(address! asset, address! to, uint256 amount, uint64 seq)
+PayoutFailed(bytes32! paymentId, address! asset, address! to, uint256 amount)
+FeeScheduleSet(bytes32! merchantId, uint16 basisPoints, bytes32 feeAccount, bool returnedOnRefund)
+AssetListed(address! asset, uint8 decimals)
+AssetDelisted(address! asset)
+Paused(address account)
+Unpaused(address account)
+RoleGranted(bytes32! role, address! account, address! sender)
+RoleRevoked(bytes32! role, address! account, address! sender)
+RoleAdminChanged(bytes32! role, bytes32! previousAdminRole, bytes32! newAdminRole)
 """  # noqa: E501  # copied from DOMAIN as it stands
 
 TRANSFER = "Transfer(address! from, address! to, uint256 value)"
@@ -44,7 +53,13 @@ def function(name: str, inputs: list[str], outputs: list[str]) -> dict[str, Any]
     def named(types: list[str]) -> list[dict[str, str]]:
         return [{"name": "", "type": text} for text in types]
 
-    return {"type": "function", "name": name, "inputs": named(inputs), "outputs": named(outputs), "stateMutability": "view"}
+    return {
+        "type": "function",
+        "name": name,
+        "inputs": named(inputs),
+        "outputs": named(outputs),
+        "stateMutability": "view",
+    }
 
 
 GATEWAY_ABI = [
@@ -52,5 +67,13 @@ GATEWAY_ABI = [
     function("balanceOf", ["bytes32", "address"], ["uint256"]),
     function("totalLiabilities", ["address"], ["uint256"]),
     function("unattributed", ["address"], ["uint256"]),
+    function("escrow", ["bytes32"], ["uint256"]),
     function("eventSeq", [], ["uint64"]),
+]
+
+VAULT_ABI = [
+    event("Deposited(address! account, address! asset, uint256 amount)"),
+    event("Withdrawn(address! account, address! asset, address to, uint256 amount)"),
+    function("balanceOf", ["address", "address"], ["uint256"]),
+    function("totalDeposits", ["address"], ["uint256"]),
 ]

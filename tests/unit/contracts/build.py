@@ -38,7 +38,7 @@ tokens:
 
 
 def registry_folder(folder: Path, files: Mapping[str, str] | None = None) -> Path:
-    """A folder with ``abi/`` (from signatures) and ``registry/`` with the files, the shipped descriptions by default."""
+    """A folder with ``abi/`` (from signatures) and ``registry/`` with these files; the shipped ones by default."""
     (folder / "abi").mkdir()
     (folder / "abi" / "PaymentGateway.json").write_text(json.dumps(GATEWAY_ABI))
     (folder / "abi" / "LegacyVault.json").write_text(json.dumps({"abi": VAULT_ABI}))

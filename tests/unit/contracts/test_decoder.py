@@ -1,4 +1,7 @@
-"""The generated decoder against eth-abi: the same values, or both refuse; where ours is stricter, the encoding is not canonical."""
+"""The generated decoder against eth-abi: the same values, or both refuse.
+
+Where ours is stricter, the encoding is not canonical: encoding the values again does not give the data.
+"""
 
 from __future__ import annotations
 
@@ -21,9 +24,23 @@ from tests.unit.contracts.build import word
 ELEMENTARY = ["uint8", "uint48", "uint56", "uint64", "uint96", "uint256", "int8", "int48", "int128", "int256"]
 ELEMENTARY += ["bool", "address", "bytes1", "bytes4", "bytes20", "bytes32"]
 DYNAMIC = ["bytes", "string"]
-NESTED = ["uint256[]", "address[3]", "string[]", "bytes32[][]", "tuple", "tuple[]", "uint8[2][]", "bytes[2]", "tuple[2]"]
+NESTED = [
+    "uint256[]",
+    "address[3]",
+    "string[]",
+    "bytes32[][]",
+    "tuple",
+    "tuple[]",
+    "uint8[2][]",
+    "bytes[2]",
+    "tuple[2]",
+]
 
-COMPONENTS = [{"name": "amount", "type": "uint96"}, {"name": "memo", "type": "string"}, {"name": "to", "type": "address[]"}]
+COMPONENTS = [
+    {"name": "amount", "type": "uint96"},
+    {"name": "memo", "type": "string"},
+    {"name": "to", "type": "address[]"},
+]
 FLAT = [{"name": "amount", "type": "uint96"}, {"name": "token", "type": "address"}]
 
 
@@ -54,7 +71,7 @@ def decoder(event: AbiEvent) -> Any:
 
 
 def oracle(event: AbiEvent, topics: Sequence[bytes], data: bytes) -> dict[str, Any] | None:
-    """What eth-abi says, in the form of the message; None: it refuses, or the data is not what encoding the values gives."""
+    """What eth-abi says, in the form of the message; None: it refuses, or the data is not canonical."""
     inputs = [item for item in event.inputs if not item.indexed]
     names = [item.type.canonical for item in inputs]
     try:
@@ -69,7 +86,9 @@ def oracle(event: AbiEvent, topics: Sequence[bytes], data: bytes) -> dict[str, A
     except Exception:  # the oracle refuses with many classes, also outside its own
         return None
     return {
-        item.name: values[item.name] if item.indexed and not item.type.is_elementary else json_value(item.type, values[item.name])
+        item.name: values[item.name]
+        if item.indexed and not item.type.is_elementary
+        else json_value(item.type, values[item.name])
         for item in event.inputs
     }
 
@@ -131,7 +150,9 @@ def test_a_log_of_the_chain_decodes_as_eth_abi_says(log: tuple[AbiEvent, list[by
 
 @given(logs(), st.data())
 @settings(max_examples=500, deadline=None)
-def test_a_damaged_log_gives_the_same_value_or_both_refuse(log: tuple[AbiEvent, list[bytes], bytes], draw: st.DataObject) -> None:
+def test_a_damaged_log_gives_the_same_value_or_both_refuse(
+    log: tuple[AbiEvent, list[bytes], bytes], draw: st.DataObject
+) -> None:
     event, topics, data = log
     damage = draw.draw(st.sampled_from(["flip", "cut", "append", "word", "topic"]))
     position = draw.draw(st.integers(0, max(len(data) - 1, 0)))
@@ -197,7 +218,7 @@ def test_what_is_not_canonical_is_refused_with_its_reason(types: list[str], data
 
 
 def test_offsets_that_point_to_one_tail_are_refused_before_they_multiply() -> None:
-    """Thousands of offsets to one array of thousands of items: 65 kB of data, millions of values for a decoder that follows them."""
+    """A thousand offsets to one array of a thousand items: 65 kB of data, a million values for who follows them."""
     event = make_event(["uint256[][]"], [False])
     outer = 1000
     tail = word(1000) + word(7) * 1000
@@ -252,7 +273,9 @@ def test_a_component_of_a_tuple_keeps_its_name() -> None:
     assert decoder(event)([event.topic0], data) == {"a0": [{"amount": "5", "token": "0x" + "aa" * 20}]}
 
 
-@pytest.mark.parametrize("text", ["uint", "uint7", "uint264", "bytes0", "bytes33", "fixed128x18", "function", "uint8[0]", "tuple", "", "[]"])
+@pytest.mark.parametrize(
+    "text", ["uint", "uint7", "uint264", "bytes0", "bytes33", "fixed128x18", "function", "uint8[0]", "tuple", "", "[]"]
+)
 def test_types_that_solidity_does_not_have_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"\S"):
         parse_type(text)

@@ -1,3 +1,4 @@
+# ruff: noqa: E501  # tables of cases, one case a line
 """Loading descriptions, dispatching logs, and what is said about descriptions that are wrong."""
 
 from __future__ import annotations
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from contracts.abi import parse_abi
 from contracts.document import document_version
 from contracts.messages import decode_registry_record, encode
 from contracts.posting import PostingRules
@@ -24,6 +26,7 @@ from tests.unit.contracts.build import (
     shipped_registry,
     word,
 )
+from tests.unit.contracts.signatures import GATEWAY_ABI, VAULT_ABI
 
 
 def raw(address: str) -> bytes:
@@ -134,13 +137,15 @@ def test_two_events_of_one_topic0_are_told_apart_by_topic_count(tmp_path: Path) 
     text = "kind: contract\ncontract: {name}\nbook: b\nabi:{abi}\nevents:\n  Transfer: {{kind: info}}\n"
     files = {
         "assets.yaml": "kind: assets\nchains: {31337: {native: {symbol: ETH}}}\n",
-        "a.yaml": text.format(name="a", abi=transfer.format(indexed="false")) + f"chains: {{31337: {{addresses: [{GATEWAY}]}}}}\n",
+        "a.yaml": text.format(name="a", abi=transfer.format(indexed="false"))
+        + f"chains: {{31337: {{addresses: [{GATEWAY}]}}}}\n",
     }
     registry = load_registry([registry_folder(tmp_path, files)], chain_id=CHAIN_ID)
     topic0 = registry.contracts[0].codecs["Transfer"].abi.topic0
     three, four = [topic0, word(1), word(2)], [topic0, word(1), word(2), word(3)]
     fungible, other = registry.dispatch(raw(GATEWAY), three, 0), registry.dispatch(raw(GATEWAY), four, 0)
-    assert fungible is not None and other is not None
+    assert fungible is not None
+    assert other is not None
     assert getattr(fungible.decode(three, word(5)), "args", None) is not None
     assert getattr(other.decode(four, b""), "code", None) == "topic_count"
 
@@ -148,7 +153,9 @@ def test_two_events_of_one_topic0_are_told_apart_by_topic_count(tmp_path: Path) 
 def test_overlay_replaces_assets_and_addresses(tmp_path: Path) -> None:
     registry = registry_folder(tmp_path)
     for number, symbol in ((1, "OLD"), (2, "NEW")):
-        (tmp_path / f"{number}.yaml").write_text(DEPLOYMENT.replace("USDX", symbol).replace("start_block: 3", f"start_block: {number}"))
+        (tmp_path / f"{number}.yaml").write_text(
+            DEPLOYMENT.replace("USDX", symbol).replace("start_block: 3", f"start_block: {number}")
+        )
     loaded = load_registry([registry, tmp_path / "1.yaml", tmp_path / "2.yaml"], chain_id=CHAIN_ID)
     assets = {asset["address"]: asset["symbol"] for asset in loaded.contract("erc20").document["assets"]}
     assert assets[TOKEN] == "NEW"
@@ -225,7 +232,11 @@ def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
 
 def test_files_that_cannot_be_parsed_are_all_named(tmp_path: Path) -> None:
     found = problems(tmp_path, {"bad.yaml": "kind: contrct\n", "worse.yaml": "a: [1\n", "list.yaml": "- 1\n"})
-    assert [text.split(": ")[0] for text in found] == ["registry/bad.yaml:1", "registry/list.yaml:1", "registry/worse.yaml:2"]
+    assert [text.split(": ")[0] for text in found] == [
+        "registry/bad.yaml:1",
+        "registry/list.yaml:1",
+        "registry/worse.yaml:2",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -276,3 +287,29 @@ def test_documents_are_json_and_hold_only_what_is_described(tmp_path: Path) -> N
     functions = [item["name"] for item in document["abi"] if item["type"] == "function"]
     assert functions == ["balanceOf", "escrow", "eventSeq", "totalLiabilities", "unattributed"]
     assert document["addresses"] == [GATEWAY]
+
+
+def test_the_abis_of_the_tests_are_those_of_the_contracts() -> None:
+    """The tests write signatures as the domain's catalogue does; what the compiler wrote must agree, event by event."""
+    for name, ours in (("PaymentGateway", GATEWAY_ABI), ("LegacyVault", VAULT_ABI)):
+        compiled = parse_abi(json.loads((SHIPPED.parent / "abi" / f"{name}.json").read_text()))
+        written = parse_abi(ours)
+        shapes = [
+            {(e.signature, tuple((i.name, i.indexed) for i in e.inputs)) for e in abi.events}
+            for abi in (compiled, written)
+        ]
+        assert shapes[0] == shapes[1]
+        assert {f.signature for f in written.functions} <= {f.signature for f in compiled.functions}
+
+
+def test_the_shipped_folder_loads_as_it_stands(tmp_path: Path) -> None:
+    overlay = tmp_path / "deployment.yaml"
+    overlay.write_text(DEPLOYMENT)
+    registry = load_registry([SHIPPED, overlay], chain_id=CHAIN_ID)
+    assert [check.name for check in registry.contract("payment-gateway").checks] == [
+        "balanceOf(bytes32,address)",
+        "escrow(bytes32)",
+        "totalLiabilities(address)",
+        "unattributed(address)",
+        "eventSeq()",
+    ]

@@ -114,6 +114,7 @@ interface IPaymentGateway {
     error PeriodNotDue(bytes32 subscriptionId, uint64 periodStart);
     error RecipientRefused(address to);
     error RefundTooLarge(bytes32 paymentId, uint256 limit, uint256 requested);
+    error SameAccount(bytes32 accountId);
     error SubscriptionDiffers(bytes32 subscriptionId);
     error UnattributedTooLow(address asset, uint256 unattributed, uint256 requested);
     error UnexpectedPayout(address asset, uint256 expected, uint256 balanceBefore, uint256 balanceAfter);

@@ -250,7 +250,7 @@ contract PaymentGateway is GatewayClaims, Pausable, ReentrancyGuard {
     {
         _requireOwner(from);
         _requireOpen(to);
-        if (from == to) revert AccountExists(to);
+        if (from == to) revert SameAccount(to);
         if (amount == 0) revert ZeroAmount();
         _debit(from, asset, amount);
         _credit(to, asset, amount);

@@ -4,8 +4,8 @@
     + OpenZeppelin (npm)     ../abi/<Contract>.json         those that descriptions name, and ERC20
 
 Reproducible: versions and settings are pinned here and the metadata hash is left out of the bytecode, so the same
-sources give the same files everywhere. The folder that holds `node_modules` is CHAINBOOKS_NODE_DIR, by default
-`.local/node` (`make setup` fills it). Exit codes: 0 fine, 1 a committed file differs (--check), 2 wrong usage or
+sources give the same files everywhere. The folder that holds `node_modules` is CHAINBOOKS_NODE_DIR, by default `node`
+in the local stack's folder (`make setup` fills it). Exit codes: 0 fine, 1 a committed file differs (--check), 2 wrong usage or
 sources that do not compile, 3 Node or a package is missing.
 """
 
@@ -51,7 +51,8 @@ class ToolMissing(Exception):
 
 def node_folder() -> Path:
     """The folder with `node_modules`."""
-    return Path(os.environ.get("CHAINBOOKS_NODE_DIR") or PROJECT / ".local" / "node")
+    local = Path(os.environ.get("CHAINBOOKS_LOCAL_DIR") or PROJECT / ".local")
+    return Path(os.environ.get("CHAINBOOKS_NODE_DIR") or local / "node")
 
 
 def compile_sources(node_dir: Path) -> dict[Path, str]:

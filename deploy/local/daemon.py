@@ -53,11 +53,13 @@ class Daemon:
         env: Mapping[str, str] | None = None,
         account: Account | None = None,
     ) -> None:
-        """Starts the process with its output in the log. Raises OSError when the program is missing."""
+        """Starts the process with its output in a new log; one earlier log is kept. OSError: the program is missing."""
         self.folder.mkdir(parents=True, exist_ok=True)
         prefix: list[str] = []
         if self.ephemeral and sys.platform == "linux" and shutil.which("setpriv"):
             prefix = ["setpriv", "--pdeathsig", "INT", "--"]
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".previous.log"))
         with self.log.open("ab") as log:
             child = subprocess.Popen(
                 [*prefix, *map(str, command)],

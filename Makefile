@@ -1,0 +1,95 @@
+# chainbooks: everything a developer runs. `make` alone lists it. Every target sets up what it needs first.
+
+SHELL := /bin/sh
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+
+PYTHON_VENV := .venv/bin/python
+LOCAL := $(PYTHON_VENV) -m deploy.local
+SOURCES := contracts deploy indexer ledger
+SEED ?= 1
+CONTRACT ?=
+ROLE ?= postgres
+
+.PHONY: help setup doctor up down status logs psql topics tail demo test test-all test-fast check format schema contracts lock clean
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z][a-z-]*:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+##@ Start here
+
+setup: ## install everything below .venv and .local (as root on Debian missing programs too; NO_INSTALL=1 refuses)
+	@sh deploy/local/bootstrap.sh
+	@$(LOCAL) setup
+
+demo: setup ## the main job on real input: a small business, a reorg, the books, the check (SEED=1 repeats exactly)
+	@$(PYTHON_VENV) -m deploy.demo $(SEED)
+
+test: setup ## all tests, against real Kafka, PostgreSQL and anvil
+	@$(PYTHON_VENV) -m pytest
+
+##@ Local stack
+
+doctor: setup-python ## look at everything that the stack needs, change nothing
+	@$(LOCAL) doctor
+
+up: setup ## start Kafka, PostgreSQL and anvil; containers when a Docker engine can, else native (CHAINBOOKS_NO_DOCKER=1)
+	@$(LOCAL) up
+
+down: setup-python ## stop them; the data stays
+	@$(LOCAL) down
+
+status: setup-python ## show each part; exit code 3 unless all are ready
+	@$(LOCAL) status
+
+logs: setup-python ## show the end of each part's log
+	@$(LOCAL) logs
+
+psql: setup-python ## open psql on the ledger's database (ROLE=chainbooks_reader)
+	@$(LOCAL) psql --role $(ROLE)
+
+topics: setup-python ## list the topics with their partitions and records
+	@$(LOCAL) topics
+
+tail: setup-python ## print payment events as they come (CONTRACT=name for one description)
+	@$(LOCAL) tail --contract "$(CONTRACT)"
+
+clean: ## stop the stack, remove .local, .venv and caches
+	@if [ -x $(PYTHON_VENV) ]; then $(LOCAL) clean; fi
+	rm -rf .local .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis dist build
+	find $(SOURCES) tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Working on it
+
+check: setup ## format, lint, types, import rules, SQL, schema drift, fast tests
+	@$(PYTHON_VENV) -m ruff format --check .
+	@$(PYTHON_VENV) -m ruff check .
+	@$(PYTHON_VENV) -m mypy
+	@.venv/bin/lint-imports
+	@.venv/bin/sqlfluff lint --processes 2 ledger
+	@$(PYTHON_VENV) -m contracts.schema --check
+	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo
+
+test-fast: setup ## the tests that need nothing running
+	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo
+
+format: setup ## let ruff format and fix
+	@$(PYTHON_VENV) -m ruff format .
+	@$(PYTHON_VENV) -m ruff check --fix .
+
+contracts: setup ## compile the Solidity contracts (npm's solc) into contracts/abi
+	@$(PYTHON_VENV) -m contracts.solidity.build
+
+schema: setup ## write the JSON Schemas and the AsyncAPI document again
+	@$(PYTHON_VENV) -m contracts.schema
+
+lock: setup ## resolve requirements.lock again, with hashes, for every platform (LOCK_FLAGS=--upgrade)
+	@$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check --target .local/uv --upgrade uv
+	@.local/uv/bin/uv pip compile --quiet --universal --python-version 3.11 --extra dev --generate-hashes \
+		--no-emit-index-url --custom-compile-command "make lock" $(LOCK_FLAGS) -o requirements.lock pyproject.toml
+
+.PHONY: setup-python
+setup-python:
+	@sh deploy/local/bootstrap.sh

@@ -167,6 +167,8 @@ def _reachable_home(home: Path, account: Account | None) -> Path:
         return home.resolve()
     outside = OUTSIDE / hashlib.sha256(str(home).encode()).hexdigest()[:16]
     try:
+        if not home.is_symlink():  # data of an earlier clone in this place, whose password is gone with it
+            shutil.rmtree(outside, ignore_errors=True)
         outside.mkdir(parents=True, exist_ok=True)
         for folder in (outside.parent, outside):
             folder.chmod(0o755)

@@ -17,7 +17,6 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from contracts.abi import Abi, AbiError, parse_abi
-from contracts.accounts import unattributed_code
 from contracts.description import (
     FILE_KINDS,
     Asset,
@@ -33,7 +32,6 @@ from contracts.description import (
 )
 from contracts.messages import NATIVE_ADDRESS
 from contracts.problems import Problem, RegistryError, suggestion
-from contracts.rules import AccountTemplate
 from contracts.typed import DocumentError, TypedContract, TypedCustody, type_contract, type_custody
 from contracts.yaml_source import YamlSource, read_yaml
 
@@ -93,6 +91,24 @@ def load_documents(paths: Sequence[Path], *, chain_id: int) -> list[TypedContrac
     custody = _custodies(loaded, assets, wallets, typed)
     loaded.finish()
     return [*typed, *custody]
+
+
+def load_described(paths: Sequence[Path]) -> list[TypedContract | TypedCustody]:
+    """All descriptions, typed, on no chain: without addresses, assets and wallets. Raises RegistryError."""
+    loaded = Loaded(chain_id=1)
+    for path in paths:
+        for file in _files(path, loaded):
+            _read(file, loaded)
+    loaded.finish()
+    nowhere = ChainDeployment(addresses=[])
+    native = NativeAsset(symbol="ETH")
+    found: list[TypedContract | TypedCustody | None] = []
+    found += [
+        _contract(file, description, nowhere, native, [], loaded) for file, description in loaded.contracts.values()
+    ]
+    found += [_custody(file, description, [], {}, 0, loaded) for file, description in loaded.custodies.values()]
+    loaded.finish()
+    return [typed for typed in found if typed is not None]
 
 
 def _files(path: Path, loaded: Loaded) -> list[Path]:
@@ -253,12 +269,14 @@ def _check_addresses(place: tuple[File, tuple[str | int, ...], ChainDeployment] 
     if place is None:
         return
     file, path, chain = place
+    seen: set[str] = set()
     for index, address in enumerate(chain.addresses):
         where = (*path, "addresses", index)
         if address == NATIVE_ADDRESS:
             loaded.problems.append(file.problem(where, "is the zero address", "write the contract's address"))
-        if address in chain.addresses[:index] if len(chain.addresses) < 100 else False:
+        if address in seen:
             loaded.problems.append(file.problem(where, f"{address} is listed twice", "remove one of them"))
+        seen.add(address)
 
 
 def _contract(
@@ -354,44 +372,49 @@ def _wallets(loaded: Loaded, typed: Iterable[TypedContract]) -> dict[str, Wallet
             wallets[address] = Wallet(
                 book=document.book,
                 contract=document.contract,
-                default_inflow=_inflow(contract.default_inflow, document.book, address),
+                default_inflow=contract.default_inflow.for_emitter(address),
             )
     return wallets
-
-
-def _inflow(template: AccountTemplate, book: str, address: str) -> str:
-    code = ":".join(address if segment.source == "address" else segment.text for segment in template.segments)
-    return code or unattributed_code(book, address)
 
 
 def _custodies(
     loaded: Loaded, assets: list[Asset], wallets: dict[str, Wallet], contracts: Sequence[TypedContract]
 ) -> list[TypedCustody]:
-    tokens = [asset.address for asset in assets if asset.address != NATIVE_ADDRESS]
-    typed: list[TypedCustody] = []
-    for name in sorted(loaded.custodies):
-        file, description = loaded.custodies[name]
-        abi = _abi(file, description, loaded)
-        if abi is None:
-            continue
-        document = CustodyDocument(
-            format="chainbooks.custody.v1",
-            contract=description.contract,
-            book=description.book,
-            chain_id=loaded.chain_id,
-            addresses=tokens,
-            start_block=min((contract.document.start_block for contract in contracts), default=0),
-            assets=assets,
-            wallets=wallets,
-            events=description.events,
-            abi=list(abi.event_items.values()),
-        )
-        try:
-            found = type_custody(document)
-        except DocumentError as exc:
-            loaded.problems += [file.problem(issue.path, issue.what, issue.do) for issue in exc.issues]
-            continue
-        items = [abi.event_items[event.abi.signature] for event in found.events.values()]
-        if tokens and wallets:
-            typed.append(dataclasses.replace(found, document=document.model_copy(update={"abi": items})))
-    return typed
+    start_block = min((contract.document.start_block for contract in contracts), default=0)
+    found = [
+        _custody(file, description, assets, wallets, start_block, loaded)
+        for _, (file, description) in sorted(loaded.custodies.items())
+    ]
+    return [typed for typed in found if typed is not None and typed.document.addresses and wallets]
+
+
+def _custody(
+    file: File,
+    description: CustodyDescription,
+    assets: list[Asset],
+    wallets: dict[str, Wallet],
+    start_block: int,
+    loaded: Loaded,
+) -> TypedCustody | None:
+    abi = _abi(file, description, loaded)
+    if abi is None:
+        return None
+    document = CustodyDocument(
+        format="chainbooks.custody.v1",
+        contract=description.contract,
+        book=description.book,
+        chain_id=loaded.chain_id,
+        addresses=[asset.address for asset in assets if asset.address != NATIVE_ADDRESS],
+        start_block=start_block,
+        assets=assets,
+        wallets=wallets,
+        events=description.events,
+        abi=list(abi.event_items.values()),
+    )
+    try:
+        typed = type_custody(document)
+    except DocumentError as exc:
+        loaded.problems += [file.problem(issue.path, issue.what, issue.do) for issue in exc.issues]
+        return None
+    items = [abi.event_items[event.abi.signature] for event in typed.events.values()]
+    return dataclasses.replace(typed, document=document.model_copy(update={"abi": items}))

@@ -17,7 +17,6 @@ from contracts.accounts import clearing_code, custody_code
 from contracts.document import document_version, type_document
 from contracts.messages import PaymentEvent, asset_id
 from contracts.posting_source import compile_postings
-from contracts.rules import AccountTemplate
 from contracts.typed import TypedContract, TypedCustody, TypedMovement
 from contracts.values import Rejection
 
@@ -95,15 +94,10 @@ class PostingRules:
 def _claim_rules(typed: TypedContract, version: str) -> PostingRules:
     document = typed.document
     events = {name: compile_postings(typed, event, Posting) for name, event in typed.events.items()}
-    inflow = {address: _fill(typed.default_inflow, address) for address in document.addresses}
+    inflow = {address: typed.default_inflow.for_emitter(address) for address in document.addresses}
     return PostingRules(
         version=version, contract=document.contract, chain_id=document.chain_id, events=events, inflow=inflow
     )
-
-
-def _fill(template: AccountTemplate, address: str) -> str:
-    """An account template without arguments, for one emitter."""
-    return ":".join(address if segment.source == "address" else segment.text for segment in template.segments)
 
 
 def _custody_rules(typed: TypedCustody, version: str) -> PostingRules:

@@ -60,6 +60,11 @@ class AccountTemplate:
     def arguments(self) -> tuple[str, ...]:
         return tuple(segment.text for segment in self.segments if segment.source == "argument")
 
+    def for_emitter(self, address: str) -> str:
+        """The account code of a template without arguments, for one emitter (0x hex)."""
+        assert not self.arguments, self.arguments
+        return ":".join(address if segment.source == "address" else segment.text for segment in self.segments)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AssetRule:

@@ -69,7 +69,7 @@ check: setup ## format, lint, types, import rules, SQL, schema drift, fast tests
 	@$(PYTHON_VENV) -m mypy
 	@.venv/bin/lint-imports
 	@.venv/bin/sqlfluff lint --processes 2 ledger
-	@$(PYTHON_VENV) -m contracts.schema --check
+	@$(PYTHON_VENV) -m contracts.schemas --check
 	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo
 
 test-fast: setup ## the tests that need nothing running
@@ -83,7 +83,7 @@ contracts: setup ## compile the Solidity contracts (npm's solc) into contracts/a
 	@$(PYTHON_VENV) -m contracts.solidity.build
 
 schema: setup ## write the JSON Schemas and the AsyncAPI document again
-	@$(PYTHON_VENV) -m contracts.schema
+	@$(PYTHON_VENV) -m contracts.schemas
 
 lock: setup ## resolve requirements.lock again, with hashes, for every platform (LOCK_FLAGS=--upgrade)
 	@$(PYTHON_VENV) -m pip install --quiet --disable-pip-version-check --target .local/uv --upgrade uv

@@ -31,7 +31,7 @@ class _Writer:
     def __init__(self, typed: TypedContract, event: TypedEvent, posting: type) -> None:
         self._document = typed.document
         self._event = event
-        self._source = Source(f"postings {typed.document.contract}.{event.abi.signature} {id(event)}")
+        self._source = Source(f"postings {typed.document.contract}.{event.abi.signature}")
         self._posting = posting
         self._checked: dict[str, str] = {}
 

@@ -154,29 +154,38 @@ def _contract(typed: TypedContract | TypedCustody) -> Contract:
 
 def _routes(contracts: Sequence[Contract]) -> _Routes:
     routes: _Routes = {}
-    owners: dict[tuple[str, bytes], str] = {}
+    owners: dict[tuple[bytes, bytes], Contract] = {}
     for contract in contracts:
+        shared = None if any(codec.uses_emitter for codec in contract.codecs.values()) else _by_topic(contract, None)
         for address in contract.addresses:
-            by_topic = routes.setdefault(bytes.fromhex(address[2:]), {})
-            for topic0, codecs in _by_topic(contract, address).items():
-                owner = owners.setdefault((address, topic0), contract.name)
-                if owner != contract.name:
-                    event = next(codec.abi.signature for codec in codecs if codec is not None)
-                    what = f"{event} at {address} is also described by {owner!r}"
-                    raise RegistryError(
-                        [Problem(file=contract.name, line=0, field="", what=what, do="let one of them read it")]
-                    )
-                by_topic[topic0] = (_Route(from_block=contract.start_block, to_block=_BLOCK_MAX, codecs=codecs),)
+            key = bytes.fromhex(address[2:])
+            by_topic = routes.setdefault(key, {})
+            for topic0, route in (shared or _by_topic(contract, address)).items():
+                if topic0 in by_topic:
+                    raise RegistryError([_twice(contract, owners[key, topic0], address, topic0)])
+                owners[key, topic0] = contract
+                by_topic[topic0] = route
     return routes
 
 
-def _by_topic(contract: Contract, address: str) -> dict[bytes, tuple[EventCodec | None, ...]]:
-    """Per topic0 one codec for each number of topics; a number that no event has goes to one that refuses it."""
-    grouped: dict[bytes, list[EventCodec]] = {}
+def _twice(contract: Contract, other: Contract, address: str, topic0: bytes) -> Problem:
+    event = next(codec.abi.signature for codec in contract.codecs.values() if codec.abi.topic0 == topic0)
+    what = f"{event} at {address} is also described by {other.name!r}"
+    return Problem(file=contract.name, line=0, field="", what=what, do="let one of them read it")
+
+
+def _by_topic(contract: Contract, address: str | None) -> dict[bytes, tuple[_Route, ...]]:
+    """Per topic0 a codec for each number of topics; a number that no event has goes to one that refuses it.
+
+    Address None: for contracts whose codecs do not depend on the emitter.
+    """
+    grouped: dict[bytes, dict[int, EventCodec]] = {}
     for codec in contract.codecs.values():
-        grouped.setdefault(codec.abi.topic0, []).append(codec.at(address))
-    table: dict[bytes, tuple[EventCodec | None, ...]] = {}
-    for topic0, codecs in grouped.items():
-        by_count = {codec.abi.topic_count: codec for codec in codecs}
-        table[topic0] = (None, *(by_count.get(count, codecs[0]) for count in range(1, _TOPICS_MAX + 1)))
+        bound = codec if address is None else codec.at(address)
+        grouped.setdefault(codec.abi.topic0, {})[codec.abi.topic_count] = bound
+    table: dict[bytes, tuple[_Route, ...]] = {}
+    for topic0, by_count in grouped.items():
+        refusing = next(iter(by_count.values()))
+        codecs = (None, *(by_count.get(count, refusing) for count in range(1, _TOPICS_MAX + 1)))
+        table[topic0] = (_Route(from_block=contract.start_block, to_block=_BLOCK_MAX, codecs=codecs),)
     return table

@@ -157,7 +157,11 @@ def web3_path(sample: Sample) -> Callable[[], Any]:
         abi=[{"type": "event", "name": sample.event.name, "inputs": inputs, "anonymous": False}]
     )
     event = contract.events[sample.event.name]()
-    receipt = {"address": Web3.to_checksum_address(sample.address), "topics": list(sample.topics), "data": sample.data}
+    receipt: dict[str, Any] = {
+        "address": Web3.to_checksum_address(sample.address),
+        "topics": list(sample.topics),
+        "data": sample.data,
+    }
     receipt |= {"blockNumber": 100, "blockHash": bytes.fromhex(BLOCK[2:]), "transactionHash": bytes.fromhex(TX[2:])}
     receipt |= {"transactionIndex": 0, "logIndex": 1, "removed": False}
     found = LogReceipt(**receipt)  # type: ignore[typeddict-item]  # plain bytes where HexBytes are declared

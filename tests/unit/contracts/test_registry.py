@@ -313,3 +313,34 @@ def test_the_shipped_folder_loads_as_it_stands(tmp_path: Path) -> None:
         "unattributed(address)",
         "eventSeq()",
     ]
+
+
+def test_many_addresses_share_their_codecs_and_are_told_apart(tmp_path: Path) -> None:
+    """Dispatch is two look-ups whatever the number of contracts; an address costs no decoder of its own."""
+    addresses = ["0x" + f"{number:040x}" for number in range(1, 2001)]
+    deployment = (
+        f"kind: deployment\nchain: {CHAIN_ID}\ncontracts:\n  legacy-vault: {{addresses: {json.dumps(addresses)}}}\n"
+    )
+    registry = shipped_registry(tmp_path, deployment)
+    topics = [registry.contract("legacy-vault").codecs["Deposited"].abi.topic0, word(1), word(2)]
+    found = {id(registry.dispatch(raw(address), topics, 0)) for address in addresses}
+    assert len(found) == 1
+    assert registry.dispatch(raw(STRANGER), topics, 0) is None
+
+
+def test_an_event_without_subject_is_about_its_emitter(tmp_path: Path) -> None:
+    deployment = DEPLOYMENT.replace(f'["{GATEWAY}"]', f'["{GATEWAY}", "{STRANGER}"]')
+    registry = shipped_registry(tmp_path, deployment)
+    paused = registry.contract("payment-gateway").codecs["Paused"].abi
+    for address in (GATEWAY, STRANGER):
+        codec = registry.dispatch(raw(address), [paused.topic0], 3)
+        assert codec is not None
+        assert getattr(codec.decode([paused.topic0], word(1)), "subject", None) == address
+
+
+def test_a_document_that_no_record_can_hold_is_refused(tmp_path: Path) -> None:
+    addresses = json.dumps(["0x" + f"{number:040x}" for number in range(1, 6001)])
+    deployment = DEPLOYMENT.replace(f'["{VAULT}"]', addresses)
+    with pytest.raises(RegistryError) as caught:
+        shipped_registry(tmp_path, deployment)
+    assert "more than one record may have" in str(caught.value)

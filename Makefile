@@ -11,7 +11,7 @@ SEED ?= 1
 CONTRACT ?=
 ROLE ?= postgres
 
-.PHONY: help setup doctor up down status logs psql topics tail demo test test-all test-fast check format schema contracts lock clean
+.PHONY: help setup doctor up down status logs psql topics tail demo test test-fast check format schema contracts lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \

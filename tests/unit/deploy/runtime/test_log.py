@@ -1,0 +1,58 @@
+"""Logs: one JSON object or one readable line an event, for our own loggers and for libraries'."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from deploy.runtime import log, telemetry
+
+
+@pytest.fixture(autouse=True)
+def restored_logging() -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    yield
+    root.handlers[:], root.level = handlers, level
+    structlog.reset_defaults()
+
+
+def test_json_lines_have_the_fields_and_the_trace(capsys: pytest.CaptureFixture[str], tmp_path) -> None:  # type: ignore[no-untyped-def]
+    log.configure("info", "json")
+    running = telemetry.start(service="t", instance="a", chain="local", trace_file=tmp_path / "spans.jsonl")
+    try:
+        with running.tracer.start_as_current_span("block"), structlog.contextvars.bound_contextvars(chain="local"):
+            structlog.get_logger("indexer.pipeline").info("published", block=7)
+    finally:
+        running.shutdown()
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["block"], line["chain"], line["level"]) == ("published", 7, "local", "info")
+    assert line["logger"] == "indexer.pipeline"
+    assert len(line["trace_id"]) == 32
+
+
+def test_a_library_logs_in_the_same_form(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    logging.getLogger("some.library").warning("lost %s", "connection")
+    line = json.loads(capsys.readouterr().err)
+    assert (line["event"], line["logger"], line["level"]) == ("lost connection", "some.library", "warning")
+
+
+def test_chatty_libraries_are_quiet_unless_debugging(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    logging.getLogger("aiokafka.consumer").info("subscribed")
+    assert capsys.readouterr().err == ""
+    log.configure("debug", "json")
+    logging.getLogger("aiokafka.consumer").info("subscribed")
+    assert "subscribed" in capsys.readouterr().err
+
+
+def test_configuring_twice_does_not_log_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "console")
+    log.configure("info", "console")
+    structlog.get_logger("x").info("once")
+    assert capsys.readouterr().err.count("once") == 1

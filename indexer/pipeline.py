@@ -294,7 +294,11 @@ class Pipeline:
             sleep=sleep,
             reraise=True,
         )
-        result: _T = await retrying(call)
+
+        async def attempted() -> _T:  # tenacity awaits only what it sees to be a coroutine function
+            return await call()
+
+        result: _T = await retrying(attempted)
         attempts = retrying.statistics.get("attempt_number", 1)
         if attempts > 1:
             _log.info("recovered", stage=stage, chain=self._chain.topics.chain, tries=attempts)

@@ -21,6 +21,7 @@ from eth_hash.auto import keccak
 
 from contracts.messages import Topics
 from deploy.runtime.rpc import Rpc, connect
+from indexer.adapters.kafka_topics import KafkaTopics, plans
 from tests.fakes.log_emitter import call_data, creation_code
 from tests.services import Anvil
 
@@ -110,11 +111,16 @@ class Rig:
     def topics(self) -> Topics:
         return Topics(chain="local", prefix=self.prefix)
 
-    def write_registry(self, *, start_block: int = 0) -> None:
+    def write_registry(self, *, start_block: int = 0, chain_id: int = 31337) -> None:
         registry = self.folder / "registry"
         registry.mkdir(exist_ok=True)
-        (registry / "assets.yaml").write_text(ASSETS)
-        (registry / "till.yaml").write_text(REGISTRY.format(address=self.till.address, start_block=start_block))
+        (registry / "assets.yaml").write_text(ASSETS.replace("31337", str(chain_id)))
+        till = REGISTRY.format(address=self.till.address, start_block=start_block)
+        (registry / "till.yaml").write_text(till.replace("31337", str(chain_id)))
+
+    async def ensure_topics(self) -> None:
+        admin = KafkaTopics(bootstrap_servers=self.kafka, replication_factor=1)
+        await admin.ensure(plans(self.topics, partitions=2))
 
     def environment(self, **settings: str) -> dict[str, str]:
         values = {
@@ -277,8 +283,7 @@ async def rig_on(node: Anvil, *, kafka: str, prefix: str, folder: Path) -> Async
         await till.deploy()
         rig = Rig(till=till, node=node, kafka=kafka, prefix=prefix, folder=folder)
         rig.write_registry()
-        code, out = await rig.command("topics", "ensure")
-        assert code == 0, out
+        await rig.ensure_topics()
         try:
             yield rig
         finally:

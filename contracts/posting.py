@@ -17,6 +17,7 @@ from contracts.accounts import clearing_code, custody_code
 from contracts.document import document_version, type_document
 from contracts.messages import PaymentEvent, asset_id
 from contracts.posting_source import compile_postings
+from contracts.rules import AMOUNT_MAX
 from contracts.typed import TypedContract, TypedCustody, TypedMovement
 from contracts.values import Rejection
 
@@ -124,8 +125,8 @@ def _movement(typed: TypedCustody, movement: TypedMovement) -> EventPostings:
         if asset is None:
             return Rejection(code="unlisted_token", reason=f"{event.address} is not a token of this version")
         sender, receiver, amount = args[movement.sender], args[movement.receiver], int(args[movement.amount])
-        if amount < 0:
-            return Rejection(code="negative_amount", reason=f"{movement.amount} is {amount}")
+        if not 0 <= amount <= AMOUNT_MAX:
+            return Rejection(code="malformed_args", reason=f"{movement.amount} is not a uint256")
         outgoing, incoming = accounts.get((event.book, sender)), accounts.get((event.book, receiver))
         if outgoing is None and incoming is None:
             return Rejection(

@@ -283,27 +283,3 @@ def _segment(event: AbiEvent | None, part: str, text: str, book: str) -> Segment
         raise RuleError(f"account {text!r} uses {{{name}}} where no event is", "use {book} and {address} only")
     elementary(event, name, use="part of an account code", kinds=("uint", "int", "address", "fixed_bytes"))
     return Segment(source="argument", text=name)
-
-
-def posting_rule(
-    event: AbiEvent,
-    *,
-    book: str,
-    debit: str,
-    credit: str,
-    asset: str,
-    amount: str | int,
-    signed: bool,
-    when: Sequence[str],
-) -> PostingRule:
-    """All parts of one posting; raises at the first that is wrong (callers check parts singly to find all)."""
-    rule = PostingRule(
-        debit=account_template(event, debit, book=book),
-        credit=account_template(event, credit, book=book),
-        asset=asset_rule(event, asset),
-        amount=amount_rule(event, amount, signed=signed),
-        conditions=tuple(condition(event, text) for text in when),
-    )
-    if rule.debit == rule.credit:
-        raise RuleError(f"debit and credit are both {debit!r}", "a transfer needs two different accounts")
-    return rule

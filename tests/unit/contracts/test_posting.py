@@ -346,3 +346,15 @@ def test_every_field_of_a_posting_entry_is_known_to_the_document() -> None:
     entry = posting(amount="delta", signed=True, when=["kind == 2"])
     kept = ContractDocument.model_validate(document([entry])).events["Moved"].postings[0]
     assert kept == PostingEntry(**entry)
+
+
+@pytest.mark.parametrize("value", ["-1", str(2**256), "x", None, [], "9" * 5000])
+def test_a_custody_message_with_a_wrong_amount_is_a_rejection(tmp_path: Path, value: Any) -> None:
+    registry = shipped_registry(tmp_path)
+    decoded = transfer(registry, STRANGER, GATEWAY, 5)
+    assert isinstance(decoded, Decoded)
+    contract = registry.contract("erc20")
+    event = payment_event(contract.codecs["Transfer"], decoded, address=TOKEN, args=decoded.args | {"value": value})
+    found = PostingRules.from_document(contract.document).postings(event)
+    assert isinstance(found, Rejection)
+    assert found.code == "malformed_args"

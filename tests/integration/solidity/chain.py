@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
 
-import eth_abi
+from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
 
 from contracts.solidity.artifacts import load
@@ -81,8 +81,8 @@ class Node:
 
     def deploy(self, name: str, *args: Any, sender: str | None = None) -> Contract:
         artifact = load(name)
-        constructor = next((item for item in artifact.abi if item["type"] == "constructor"), {"inputs": []})
-        data = artifact.bytecode + eth_abi.encode(_types(constructor["inputs"]), args).hex()
+        inputs = [entry for item in artifact.abi if item["type"] == "constructor" for entry in item["inputs"]]
+        data = artifact.bytecode + encode(_types(inputs), args).hex()
         receipt = self.transact({"from": sender or self.accounts[0], "data": data})
         contract = Contract(node=self, address=receipt["contractAddress"].lower(), abi=artifact.abi)
         self._contracts[contract.address] = contract
@@ -151,14 +151,14 @@ class Contract:
 
     def encode(self, function: str, *args: Any) -> bytes:
         item = self._functions[function]
-        return _hash(item)[:4] + eth_abi.encode(_types(item["inputs"]), args)
+        return _hash(item)[:4] + encode(_types(item["inputs"]), args)
 
     def request(self, function: str, *args: Any) -> tuple[str, Sequence[Any]]:
         """A call for ``Node.batch``; its answer is for ``answer``."""
         return "eth_call", ({"to": self.address, "data": "0x" + self.encode(function, *args).hex()}, "latest")
 
     def answer(self, function: str, result: str) -> Any:
-        values = eth_abi.decode(_types(self._functions[function]["outputs"]), bytes.fromhex(result[2:]))
+        values = decode(_types(self._functions[function]["outputs"]), bytes.fromhex(result[2:]))
         return _plain(values[0] if len(values) == 1 else values)
 
     def call(self, function: str, *args: Any) -> Any:
@@ -182,7 +182,7 @@ class Contract:
             item = self._errors.get(data[:10])
             if item is None:
                 return Refusal(name=data, args=())
-            values = eth_abi.decode(_types(item["inputs"]), bytes.fromhex(data[10:]))
+            values = decode(_types(item["inputs"]), bytes.fromhex(data[10:]))
             return Refusal(name=item["name"], args=tuple(_plain(value) for value in values))
         raise AssertionError(f"{function} was not refused")
 
@@ -190,10 +190,10 @@ class Contract:
         item = self._events[log["topics"][0]]
         indexed = [entry for entry in item["inputs"] if entry["indexed"]]
         plain = [entry for entry in item["inputs"] if not entry["indexed"]]
-        values = eth_abi.decode(_types(plain), bytes.fromhex(log["data"][2:]))
+        values = decode(_types(plain), bytes.fromhex(log["data"][2:]))
         args = {entry["name"]: _plain(value) for entry, value in zip(plain, values, strict=True)}
         for entry, topic in zip(indexed, log["topics"][1:], strict=True):
-            args[entry["name"]] = _plain(eth_abi.decode([entry["type"]], bytes.fromhex(topic[2:]))[0])
+            args[entry["name"]] = _plain(decode([entry["type"]], bytes.fromhex(topic[2:]))[0])
         return Log(address=self.address, name=item["name"], args=args)
 
     def _tx(self, function: str, args: Sequence[Any], *, sender: str, value: int) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
 
-from tests.integration.solidity.books import FLOWS, check_identities
+from tests.integration.solidity.books import FLOWS, Books, check_identities
 from tests.integration.solidity.chain import NATIVE, Contract, Reverted, id_of
 from tests.integration.solidity.world import ANN, BOB, CAFE, HOUSE, NOTE, SHOP, World
 
@@ -47,7 +47,7 @@ class Business(RuleBasedStateMachine):
     def teardown(self) -> None:
         assert self.world.node.rpc("evm_revert", self.snapshot) is True
 
-    def _check(self) -> Any:
+    def _check(self) -> Books:
         return check_identities(self.world.node, self.gateway, self.tokens, plain_native=self.world.plain_native)
 
     def _step(self, function: str, *args: Any, by: str, value: int = 0, expected: bool | None = None) -> bool:
@@ -216,8 +216,8 @@ def test_identities_hold_after_every_step_of_any_business(world: World) -> None:
     charging.send("mint", world.bob, 10**30, sender=world.admin)
     charging.send("approve", world.gateway.address, 2**256 - 1, sender=world.bob)
     seen: Counter[str] = Counter()
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
-        lambda: Business(world, charging, seen),
+    run_state_machine_as_test(
+        lambda: Business(world, charging, seen),  # type: ignore[arg-type]  # whatever makes one will do
         settings=settings(
             max_examples=EXAMPLES,
             stateful_step_count=STEPS,

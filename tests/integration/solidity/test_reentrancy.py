@@ -67,6 +67,7 @@ def test_claims_are_lowered_before_money_leaves(world: World, mallory: Contract)
     """A getter that is asked in the middle of a payout already has the answer of afterwards."""
     gateway = world.gateway
     for getter, expected in (
+        (("eventSeq",), 4),
         (("balanceOf", MALLORY, NATIVE), 900),
         (("totalLiabilities", NATIVE), 6_900),
         (("unattributed", NATIVE), 0),

@@ -1,0 +1,17 @@
+"""chainbooks-indexer: reads payment-contract events from one EVM chain and publishes them to Kafka exactly once.
+
+What it guarantees: events, watermarks and the cursor commit in one kafka_tx; a replaced block yields retractions with the
+whole payload, newest first; nothing below the published finalized block ever changes; whatever fails, it goes on from the
+state topic and never from memory.
+
+How data flows::
+
+    adapters.heads (wake-up) ─► pipeline ─► fetch.tips ─► core.chain.step: known? candidate? reorg? violation?
+                                   │            │
+                                   │            └─► fetch.blocks ─► core.assemble ─► records of each block
+                                   ▼
+                         core.plan (bounded changes) ─► core.compose (one kafka_tx) ─► session ─► adapters.kafka_publisher
+
+``core`` decides and never awaits, ``adapters`` perform, ``session`` owns the producer and the durable state, ``pipeline``
+alternates between them, ``app`` wires. Read next: core/chain.py, core/compose.py, session.py, pipeline.py, README.md.
+"""

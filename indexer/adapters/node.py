@@ -72,8 +72,8 @@ _TOO_LARGE: Final = re.compile(
     re.IGNORECASE,
 )
 _NAMED_LIMIT: Final = re.compile(
-    r"(?:limited to an?|up to an?|limited to|maximum is set to|max range:|maximum block range:|at most|max block range:?"
-    r"|greater than|exceeds|maximum \[from, to\] blocks distance:|maximum allowed is|max is"
+    r"(?:limited to an?|up to an?|limited to|maximum is set to|max range:|maximum block range:|at most"
+    r"|max block range:?|greater than|exceeds|maximum \[from, to\] blocks distance:|maximum allowed is|max is"
     r"|requested blocks is|the limit is)\s*([\d,]+)(k?)\b",
     re.IGNORECASE,
 )

@@ -1,0 +1,47 @@
+"""What can go wrong in the ledger, by what the pipeline does about it. Adapters raise these from library errors."""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Root of all operating errors of the ledger."""
+
+
+class RetryableError(LedgerError):
+    """Passes by itself: wait with jitter and try again."""
+
+
+class FatalError(LedgerError):
+    """Does not pass by itself: stop, and say why. Exit code 2."""
+
+
+class DatabaseUnavailable(RetryableError):
+    """Postgres is away, or the connection was lost. The outcome of an open db_tx is unknown: claim again."""
+
+
+class Contended(RetryableError):
+    """Deadlock, serialisation failure or lock timeout: nothing was committed, the same batch may be tried again."""
+
+
+class BrokerUnavailable(RetryableError):
+    """Kafka is away or does not answer in time."""
+
+
+class NodeUnavailable(RetryableError):
+    """The node is away, slow, or does not have the block that was asked for."""
+
+
+class Fenced(RetryableError):
+    """The stream's row is not what we hold: another writer claimed it (``epoch`` moved), or our commit had succeeded."""
+
+
+class DatabaseRefused(LedgerError):
+    """The database refuses the content of a batch. ``constraint`` names the constraint, if it was one."""
+
+    def __init__(self, message: str, *, constraint: str | None = None) -> None:
+        super().__init__(message)
+        self.constraint = constraint
+
+
+class ConfigurationRefused(FatalError):
+    """Settings, topics, schema or node do not fit together."""

@@ -110,7 +110,7 @@ class Kafka:
     def _format(self, properties: Path) -> None:
         cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         command = [*self._java("-Xmx128m"), "kafka.tools.StorageTool", "format"]
-        command += ["--cluster-id", cluster_id, "--config", str(properties), "--ignore-formatted"]
+        command += [f"--cluster-id={cluster_id}", "--config", str(properties), "--ignore-formatted"]
         try:
             done = subprocess.run(
                 command, cwd=self.folder, capture_output=True, text=True, timeout=FORMAT_TIMEOUT_S, check=False

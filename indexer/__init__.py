@@ -1,8 +1,8 @@
 """chainbooks-indexer: reads payment-contract events from one EVM chain and publishes them to Kafka exactly once.
 
-What it guarantees: events, watermarks and the cursor commit in one kafka_tx; a replaced block yields retractions with the
-whole payload, newest first; nothing below the published finalized block ever changes; whatever fails, it goes on from the
-state topic and never from memory.
+What it guarantees: events, watermarks and the cursor commit in one kafka_tx; a replaced block yields retractions with
+the whole payload, newest first; nothing below the published finalized block ever changes; whatever fails, it goes on
+from the state topic and never from memory.
 
 How data flows::
 
@@ -10,8 +10,9 @@ How data flows::
                                    │            │
                                    │            └─► fetch.blocks ─► core.assemble ─► records of each block
                                    ▼
-                         core.plan (bounded changes) ─► core.compose (one kafka_tx) ─► session ─► adapters.kafka_publisher
+              core.plan (bounded changes) ─► core.compose (one kafka_tx) ─► session ─► adapters.kafka_publisher
 
-``core`` decides and never awaits, ``adapters`` perform, ``session`` owns the producer and the durable state, ``pipeline``
-alternates between them, ``app`` wires. Read next: core/chain.py, core/compose.py, session.py, pipeline.py, README.md.
+``core`` decides and never awaits, ``adapters`` perform, ``session`` owns the producer and the durable state,
+``pipeline`` alternates between them, ``app`` wires.
+Read next: core/chain.py, core/compose.py, session.py, pipeline.py, README.md.
 """

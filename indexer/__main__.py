@@ -1,4 +1,4 @@
-"""The command line of chainbooks-indexer."""
+"""The command line of chainbooks-indexer. The service itself is imported by the commands that need it: web3 is slow."""
 
 from __future__ import annotations
 
@@ -8,19 +8,22 @@ import sys
 import time
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from contracts.registry import Registry, RegistryError
+from contracts.problems import RegistryError
 from deploy.runtime import exit_codes, log
 from deploy.runtime.settings import SettingsError, effective, load
-from indexer import app as service
 from indexer.core.state import StateUnreadable
 from indexer.errors import FatalError, RetryableError
 from indexer.settings import IndexerSettings
+
+if TYPE_CHECKING:
+    from contracts.registry import Registry
+    from indexer import app
 
 _T = TypeVar("_T")
 
@@ -56,13 +59,17 @@ def run(config: ConfigOption = None) -> None:
     settings = _settings(config)
     _registry(settings)
     log.configure(settings.telemetry.log_level, settings.telemetry.log_format)
-    raise typer.Exit(_perform(service.run(settings)))
+    from indexer import app
+
+    raise typer.Exit(_perform(app.run(settings)))
 
 
 @cli.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what is published: head, finalized, owner, streams. Exit code 4 when latched."""
-    found = _perform(service.read_status(_settings(config)))
+    from indexer import app
+
+    found = _perform(app.read_status(_settings(config)))
     document = _status_document(found)
     if as_json:
         _print_json(document)
@@ -104,7 +111,9 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
 def topics_ensure(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make the topics that are missing; refuse those that are configured otherwise (exit code 2)."""
     settings = _settings(config)
-    made = _perform(service.ensure_topics(settings))
+    from indexer import app
+
+    made = _perform(app.ensure_topics(settings))
     if as_json:
         _print_json({"made": made})
     else:
@@ -121,8 +130,10 @@ def _settings(config: Path | None) -> IndexerSettings:
 
 
 def _registry(settings: IndexerSettings) -> Registry:
+    from contracts.registry import load_registry
+
     try:
-        return service.registry_of(settings)
+        return load_registry(settings.registry.paths, chain_id=settings.chain.id)
     except RegistryError as exc:
         _fail("the registry cannot be used", map(str, exc.problems), exit_codes.USAGE)
 
@@ -159,7 +170,7 @@ def _fail(what: str, problems: Iterable[str], code: int) -> NoReturn:
     raise typer.Exit(code)
 
 
-def _status_document(found: service.ChainStatus) -> dict[str, Any]:
+def _status_document(found: app.ChainStatus) -> dict[str, Any]:
     cursor, owner = found.state.cursor, found.state.owner
     now_ms = time.time_ns() // 1_000_000
     return {

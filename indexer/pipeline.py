@@ -153,7 +153,12 @@ class Pipeline:
             await self._persistently("node", advance, patience_s=self._limits.outage_max_s, sleep=idle, on=_NODE_ERRORS)
             if session.lease_needs_renewal:
                 await session.renew_lease()
-            received_ms = await self._heads.wait(min(self._limits.poll_s, self._chain.lease_ms / 3000))
+            due_ms = session.watermarks_due_ms
+            if due_ms == 0:
+                await session.publish_watermarks()
+                due_ms = None
+            waits_s = [self._limits.poll_s, self._chain.lease_ms / 3000, *([due_ms / 1000] if due_ms else [])]
+            received_ms = await self._heads.wait(min(waits_s))
 
     async def _advance(self, session: Session, *, received_ms: int | None) -> None:
         """One look at the tips, and everything that follows from it."""

@@ -9,10 +9,11 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
-from contracts.messages import RegistryRecord, Topics
+from contracts.messages import BlockRef, RegistryRecord, Topics
 from indexer.core.blocks import Header
 from indexer.core.chain import ChainView
 from indexer.core.compose import Change, KafkaTx, compose, heartbeat, latched
@@ -33,6 +34,7 @@ from indexer.errors import ConfigurationRefused, Fenced, Latched, StateRefused, 
 from indexer.fetch import Fetcher
 from indexer.ports import ClockPort, PublisherPort, StatePort
 
+WATERMARK_INTERVAL_MS: Final = 1_000
 _log = structlog.get_logger(__name__)
 
 
@@ -76,6 +78,7 @@ class Session:
         self._started_at_ms = clock.now_ms()
         self._lease_until_ms = 0
         self._watermarks_at_ms = 0
+        self._watermarked: tuple[BlockRef, BlockRef] | None = None  # head and finalized that all partitions know
 
     @property
     def lease_needs_renewal(self) -> bool:
@@ -93,7 +96,7 @@ class Session:
         """Commits one change; only then memory follows. Raises PublisherLost, Fenced: then this session is over."""
         now = self._clock.now_ms()
         moved = change.finalized.number != self.cursor.finalized.number
-        everywhere = moved or now - self._watermarks_at_ms >= 1_000
+        everywhere = moved or now - self._watermarks_at_ms >= WATERMARK_INTERVAL_MS
         tx = compose(
             self.cursor,
             change,
@@ -106,12 +109,25 @@ class Session:
         await self._commit(tx, now)
         if everywhere:
             self._watermarks_at_ms = now
+            self._watermarked = (tx.cursor.head, tx.cursor.finalized)
         for block in tx.blocks:
             self.blocks[block.header.hash] = block
         for block in (*change.finalize, *change.forget):
             self.blocks.pop(block.header.hash, None)
         self.view = view
         return tx
+
+    @property
+    def watermarks_due_ms(self) -> int | None:
+        """In how many ms partitions have to be told of a head that they do not know; None when all know it."""
+        if self._watermarked == (self.cursor.head, self.cursor.finalized):
+            return None
+        return max(self._watermarks_at_ms + WATERMARK_INTERVAL_MS - self._clock.now_ms(), 0)
+
+    async def publish_watermarks(self) -> None:
+        """Tells every partition how far the chain is: a block without events is news too."""
+        change = Change(head=self.view.head, safe=self.cursor.safe, finalized=self.view.finalized)
+        await self.publish(change, self.view)
 
     async def renew_lease(self) -> None:
         """Commits a kafka_tx that only says that we are alive."""

@@ -1,0 +1,156 @@
+"""What the indexer believes of a node: bloom against logs, empty answers, ranges, and the records that come of it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from eth_abi import encode
+
+from contracts.registry import Registry, load_registry
+from indexer.core.assemble import Assembler, PlacedLog
+from indexer.core.blocks import Header
+from indexer.errors import NodeBehind, NodeLied
+from indexer.fetch import Fetcher
+from tests.fakes.chain_node import ChainNode, bloom_of
+from tests.integration.indexer.rig import ASSETS, PAID, REGISTRY
+from tests.unit.indexer.core.branches import GENESIS, block_hash, branch
+
+ADDRESS = "0x" + "11" * 20
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Registry:
+    (tmp_path / "assets.yaml").write_text(ASSETS)
+    (tmp_path / "till.yaml").write_text(REGISTRY.format(address=ADDRESS, start_block=0))
+    return load_registry([tmp_path], chain_id=31337)
+
+
+def paid(at: Header, log_index: int, *, tx: str = "tx", data: bytes | None = None) -> PlacedLog:
+    return PlacedLog(
+        block_number=at.number,
+        block_hash=at.hash,
+        block_timestamp=at.timestamp,
+        tx_hash=block_hash(f"{tx} {at.hash}"),
+        tx_index=0,
+        log_index=log_index,
+        address=ADDRESS,
+        topics=(PAID, b"\x07" * 32),
+        data=encode(["uint256", "uint64"], [5, log_index]) if data is None else data,
+    )
+
+
+def with_logs(at: Header, *indices: int) -> tuple[Header, list[PlacedLog]]:
+    logs = [paid(at, i) for i in indices]
+    return replace(at, logs_bloom=bloom_of(logs)), logs
+
+
+def fetcher(registry: Registry, node: ChainNode) -> Fetcher:
+    addresses, topic0s = registry.watched()
+    assembler = Assembler(chain_id=31337, dispatch=registry.dispatch, partition_of=lambda _: 0)
+    return Fetcher(node, assembler=assembler, addresses=addresses, topic0s=topic0s, finality="tags")
+
+
+async def test_an_empty_answer_that_the_bloom_contradicts_is_not_no_logs(registry: Registry) -> None:
+    header, logs = with_logs(branch(GENESIS, "a", 1)[0], 0, 1)
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, shown_logs={})
+    (block,) = await fetcher(registry, node).blocks([header])
+    assert node.asked == ["logs", "receipts"]
+    assert len(block.records) == 2
+
+
+async def test_a_node_without_receipts_is_asked_a_second_time(registry: Registry) -> None:
+    header, _ = with_logs(branch(GENESIS, "a", 1)[0], 0)
+    node = ChainNode(headers={0: GENESIS, 1: header}, shown_logs={}, has_receipts=False)
+    (block,) = await fetcher(registry, node).blocks([header])
+    assert node.asked == ["logs", "receipts", "logs"]
+    assert block.records == ()
+
+
+async def test_an_empty_block_costs_one_question(registry: Registry) -> None:
+    (header,) = branch(GENESIS, "a", 1)
+    node = ChainNode(headers={0: GENESIS, 1: header})
+    await fetcher(registry, node).blocks([header])
+    assert node.asked == ["logs"]
+
+
+async def test_a_log_that_the_bloom_denies_is_a_lie(registry: Registry) -> None:
+    (header,) = branch(GENESIS, "a", 1)
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: [paid(header, 0)]})
+    with pytest.raises(NodeLied, match="bloom denies"):
+        await fetcher(registry, node).blocks([header])
+
+
+async def test_the_last_event_of_each_tx_closes_it(registry: Registry) -> None:
+    (at,) = branch(GENESIS, "a", 1)
+    logs = [paid(at, 0, tx="x"), paid(at, 1, tx="x"), paid(at, 2, tx="y"), paid(at, 3, tx="x", data=b"broken")]
+    header = replace(at, logs_bloom=bloom_of(logs))
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs})
+    (block,) = await fetcher(registry, node).blocks([header])
+    bodies = [json.loads(bytes(record.value)) for record in block.records]
+    assert [(b.get("closes_tx"), r.topic) for b, r in zip(bodies, block.records, strict=True)] == [
+        (False, "events"),
+        (True, "events"),
+        (True, "events"),
+        (None, "rejected"),
+    ]
+
+
+async def test_a_range_takes_timestamps_from_headers_where_the_node_gives_none(registry: Registry) -> None:
+    (at,) = branch(GENESIS, "a", 1)
+    header, logs = with_logs(at, 0)
+    untimed = [replace(log, block_timestamp=0) for log in logs]
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: untimed}, finalized=1)
+    records, last = await fetcher(registry, node).chunk(1, 1)
+    assert last == header
+    assert records[0].message.block_timestamp == header.timestamp
+
+
+async def test_a_range_whose_logs_name_another_block_than_its_header_is_a_lie(registry: Registry) -> None:
+    (at,) = branch(GENESIS, "a", 1)
+    header, logs = with_logs(at, 0)
+    foreign = [replace(log, block_hash=block_hash("foreign")) for log in logs]
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: foreign})
+    with pytest.raises(NodeLied, match="two hashes"):
+        await fetcher(registry, node).chunk(1, 1)
+    node.logs[header.hash] = [replace(log, block_timestamp=0) for log in foreign]
+    with pytest.raises(NodeLied, match="two hashes"):
+        await fetcher(registry, node).chunk(1, 1)
+
+
+async def test_one_block_that_is_too_much_for_get_logs_is_read_from_receipts(registry: Registry) -> None:
+    (at,) = branch(GENESIS, "a", 1)
+    header, logs = with_logs(at, 0, 1)
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, range_blocks_max=0)
+    records, _ = await fetcher(registry, node).chunk(1, 1)
+    assert len(records) == 2
+
+
+async def test_a_height_that_the_node_does_not_have_is_lag(registry: Registry) -> None:
+    with pytest.raises(NodeBehind):
+        await fetcher(registry, ChainNode(headers={0: GENESIS})).at(5)
+
+
+async def test_finalized_above_latest_is_a_lie_and_depth_counts_from_the_head(registry: Registry) -> None:
+    blocks = branch(GENESIS, "a", 5)
+    node = ChainNode(headers={h.number: h for h in (GENESIS, *blocks)}, finalized=3)
+    tips = await fetcher(registry, node).tips()
+    assert (tips.latest.number, tips.finalized.number) == (5, 3)
+    addresses, topic0s = registry.watched()
+    assembler = Assembler(chain_id=31337, dispatch=registry.dispatch, partition_of=lambda _: 0)
+    by_depth = Fetcher(node, assembler=assembler, addresses=addresses, topic0s=topic0s, finality=4)
+    assert (await by_depth.tips()).finalized.number == 1
+
+
+async def test_an_event_too_large_for_a_record_is_rejected_and_the_rest_goes_on(registry: Registry) -> None:
+    (at,) = branch(GENESIS, "a", 1)
+    logs = [paid(at, 0), paid(at, 1, data=b"\xee" * 2_000_000), paid(at, 2)]
+    header = replace(at, logs_bloom=bloom_of(logs))
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs})
+    (block,) = await fetcher(registry, node).blocks([header])
+    assert [record.topic for record in block.records] == ["events", "rejected", "events"]
+    rejected = json.loads(bytes(block.records[1].value))
+    assert rejected["data_length"] == 2_000_000
+    assert len(block.records[1].value) < 200_000

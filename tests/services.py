@@ -67,7 +67,7 @@ class Services:
             return named
         reason = self._no_engine or engine.why_no_images([KAFKA_IMAGE])
         if reason is None:
-            endpoint = self._closing.enter_context(_kafka_container())
+            endpoint = self._closing.enter_context(kafka_container(KAFKA_IMAGE))
             self.used["Kafka"] = f"{endpoint} (testcontainers, {KAFKA_IMAGE})"
             return endpoint
         port, controller_port = ports.free_ports(2)
@@ -91,7 +91,7 @@ class Services:
             return named
         reason = self._no_engine or engine.why_no_images([POSTGRES_IMAGE])
         if reason is None:
-            url = self._closing.enter_context(_postgres_container())
+            url = self._closing.enter_context(postgres_container(POSTGRES_IMAGE))
             self.used["PostgreSQL"] = f"testcontainers, {POSTGRES_IMAGE}"
             return url
         database = Postgres(
@@ -135,11 +135,12 @@ class Services:
 
 
 @contextlib.contextmanager
-def _kafka_container() -> Iterator[str]:
+def kafka_container(image: str) -> Iterator[str]:
+    """Bootstrap servers of a broker in a container, while the context lasts."""
     _without_reaper_unless_present()
     from testcontainers.community.kafka import KafkaContainer
 
-    container = KafkaContainer(KAFKA_IMAGE).with_kraft()
+    container = KafkaContainer(image).with_kraft()
     for name in ("TRANSACTION_STATE_LOG_REPLICATION_FACTOR", "TRANSACTION_STATE_LOG_MIN_ISR"):
         container.with_env(f"KAFKA_{name}", "1")  # else the first transaction waits for ever
     container.with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
@@ -148,12 +149,13 @@ def _kafka_container() -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _postgres_container() -> Iterator[str]:
+def postgres_container(image: str) -> Iterator[str]:
+    """The superuser's DSN of a PostgreSQL in a container, while the context lasts."""
     _without_reaper_unless_present()
     from testcontainers.community.postgres import PostgresContainer
 
     user = "postgres"
-    container = PostgresContainer(POSTGRES_IMAGE, username=user, password=user, dbname=user, driver=None)
+    container = PostgresContainer(image, username=user, password=user, dbname=user, driver=None)
     container.with_env("POSTGRES_HOST_AUTH_METHOD", "trust")
     container.with_command("postgres -c max_connections=200 -c fsync=off")
     with container as running:

@@ -11,6 +11,7 @@ import os
 import subprocess
 import time
 from collections.abc import Sequence
+from functools import cache
 from typing import Final
 
 from deploy.local import engine
@@ -20,6 +21,7 @@ from deploy.local.native.server import POLL_S, Server
 from deploy.local.paths import REPOSITORY
 
 FILE: Final = REPOSITORY / "deploy" / "compose.yaml"
+PROJECT: Final = os.environ.get("COMPOSE_PROJECT_NAME") or "chainbooks"
 SERVICES: Final = ("kafka", "postgres", "anvil")
 BUILD_TIMEOUT_S: Final = 300.0
 COMMAND_TIMEOUT_S: Final = 120.0
@@ -39,7 +41,7 @@ def why_not() -> str | None:
     """None when the stack can run as containers; otherwise the reason. Pulls and builds, with a limit."""
     if reason := engine.why_no_engine():
         return reason
-    if _compose("version", environment=dict(os.environ)).returncode != 0:
+    if not _command():
         return "docker compose is not installed"
     wanted = images()
     if reason := engine.why_no_images([wanted["CHAINBOOKS_KAFKA_IMAGE"], wanted["CHAINBOOKS_POSTGRES_IMAGE"]]):
@@ -52,7 +54,7 @@ def why_not() -> str | None:
 
 def up(running: Running) -> None:
     """Starts the containers; returns before they are ready. Raises LocalError."""
-    done = _compose("up", "--detach", "--no-build", "--pull", "never", *SERVICES, environment=_environment(running))
+    done = _compose("up", "--detach", "--no-build", *SERVICES, environment=_environment(running))
     if done.returncode != 0:
         raise LocalError(
             "the containers could not be started", why=_last_line(done), do="docker compose logs tells more"
@@ -113,10 +115,25 @@ def _environment(running: Running) -> dict[str, str]:
     }
 
 
+@cache
+def _command() -> tuple[str, ...]:
+    """``docker compose``, or the older ``docker-compose`` (Debian 12 has only that); empty when there is neither."""
+    for command in (("docker", "compose"), ("docker-compose",)):
+        try:
+            done = subprocess.run(
+                [*command, "version"], capture_output=True, timeout=engine.PROBE_TIMEOUT_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            continue
+        if done.returncode == 0:
+            return command
+    return ()
+
+
 def _compose(
     *arguments: str, environment: dict[str, str], timeout_s: float = COMMAND_TIMEOUT_S
 ) -> subprocess.CompletedProcess[str]:
-    command = ["docker", "compose", "--file", str(FILE), *arguments]
+    command = [*_command(), "--project-name", PROJECT, "--file", str(FILE), *arguments]
     try:
         return subprocess.run(
             command,

@@ -8,7 +8,6 @@ message: they may hold keys.
 
 from __future__ import annotations
 
-import asyncio
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -19,7 +18,7 @@ from web3 import AsyncWeb3
 from web3.providers import AsyncHTTPProvider
 from web3.types import RPCEndpoint
 
-RESPONSE_BYTES_MAX: Final = 256 * 1024 * 1024
+RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 
 class RpcTransportError(Exception):
@@ -73,12 +72,21 @@ class HttpProvider(AsyncHTTPProvider):
                     raise RpcTransportError(
                         f"{self.name} answered HTTP {response.status}: {text}", status=response.status
                     )
-                if (response.content_length or 0) > RESPONSE_BYTES_MAX:
-                    raise RpcTransportError(f"{self.name} sent more than {RESPONSE_BYTES_MAX} bytes")
-                return await response.read()
+                return await self._bounded(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-            why = "no answer in time" if isinstance(exc, asyncio.TimeoutError) else type(exc).__name__
+            why = "no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__
             raise RpcTransportError(f"{self.name} could not be asked: {why}") from exc
+
+    async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
+        """The body, whatever length the node announces; never more than RESPONSE_BYTES_MAX of it in memory."""
+        chunks: list[bytes] = []
+        size = 0
+        async for chunk in response.content.iter_any():
+            size += len(chunk)
+            if size > RESPONSE_BYTES_MAX:
+                raise RpcTransportError(f"{self.name} sent more than {RESPONSE_BYTES_MAX} bytes")
+            chunks.append(chunk)
+        return b"".join(chunks)
 
     async def disconnect(self) -> None:
         if self._session is not None:

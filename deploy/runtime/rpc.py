@@ -24,12 +24,14 @@ RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 class RpcTransportError(Exception):
     """The node could not be reached, did not answer in time, or did not answer with HTTP 200.
 
-    ``status`` is the HTTP status, or None when there was no answer.
+    ``status`` is the HTTP status, or None when there was no answer; ``too_much`` says that the answer was too slow or too
+    large, so that asking for less may help.
     """
 
-    def __init__(self, message: str, *, status: int | None = None) -> None:
+    def __init__(self, message: str, *, status: int | None = None, too_much: bool = False) -> None:
         super().__init__(message)
         self.status = status
+        self.too_much = too_much
 
 
 def redacted(url: str) -> str:
@@ -74,8 +76,9 @@ class HttpProvider(AsyncHTTPProvider):
                     )
                 return await self._bounded(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-            why = "no answer in time" if isinstance(exc, TimeoutError) else type(exc).__name__
-            raise RpcTransportError(f"{self.name} could not be asked: {why}") from exc
+            late = isinstance(exc, TimeoutError)
+            why = "no answer in time" if late else type(exc).__name__
+            raise RpcTransportError(f"{self.name} could not be asked: {why}", too_much=late) from exc
 
     async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
         """The body, whatever length the node announces; never more than RESPONSE_BYTES_MAX of it in memory."""
@@ -84,7 +87,7 @@ class HttpProvider(AsyncHTTPProvider):
         async for chunk in response.content.iter_any():
             size += len(chunk)
             if size > RESPONSE_BYTES_MAX:
-                raise RpcTransportError(f"{self.name} sent more than {RESPONSE_BYTES_MAX} bytes")
+                raise RpcTransportError(f"{self.name} sent more than {RESPONSE_BYTES_MAX} bytes", too_much=True)
             chunks.append(chunk)
         return b"".join(chunks)
 

@@ -182,6 +182,8 @@ class Node:
         try:
             raw = await self._rpc.provider.post(_encoder.encode(request))
         except RpcTransportError as exc:
+            if exc.too_much and method == "eth_getLogs" and "fromBlock" in params[0]:
+                raise RangeTooLarge(str(exc)) from exc
             raise NodeUnavailable(str(exc)) from exc
         try:
             answer = decoder.decode(raw)

@@ -24,8 +24,8 @@ RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 class RpcTransportError(Exception):
     """The node could not be reached, did not answer in time, or did not answer with HTTP 200.
 
-    ``status`` is the HTTP status, or None when there was no answer; ``too_much`` says that the answer was too slow or too
-    large, so that asking for less may help.
+    ``status`` is the HTTP status, or None when there was no answer; ``too_much`` says that the answer was too slow or
+    too large, so that asking for less may help.
     """
 
     def __init__(self, message: str, *, status: int | None = None, too_much: bool = False) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger.settings import LedgerSettings
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings
@@ -17,6 +16,7 @@ from deploy.local.compose import IMAGES
 from deploy.local.configuration import PREFIX, LocalSettings
 from deploy.runtime.settings import ENV_DELIMITER, ENV_PREFIX
 from indexer.settings import IndexerSettings
+from ledger.settings import LedgerSettings
 from tests.repo.tracked import ROOT
 
 SERVICES: list[type[BaseSettings]] = [IndexerSettings, LedgerSettings]
@@ -30,6 +30,7 @@ WITHOUT_MODEL = {
     ),
     *("CHAINBOOKS_TEST_KAFKA", "CHAINBOOKS_TEST_POSTGRES", "CHAINBOOKS_TEST_ANVIL"),
     *("CHAINBOOKS_TEST_KAFKA_IMAGE", "CHAINBOOKS_TEST_POSTGRES_IMAGE"),
+    *("CHAINBOOKS_IMAGE", "CHAINBOOKS_DEPLOYMENT", "CHAINBOOKS_LOCAL_INDEXER_PORT", "CHAINBOOKS_LOCAL_LEDGER_PORT"),
 }
 
 
@@ -51,6 +52,11 @@ def _defaults() -> dict[str, Any]:
             for name, field in model.model_fields.items():
                 defaults[f"{ENV_PREFIX}{section}{ENV_DELIMITER}{name}".upper()] = field.default
     return defaults
+
+
+def test_the_images_of_the_compose_file_are_the_ones_that_are_pulled() -> None:
+    text = (ROOT / "deploy" / "compose.yaml").read_text(encoding="utf-8")
+    assert {f"${{{name}:-{image}}}" for name, image in IMAGES.items()} <= set(re.findall(r"image: (\S+)", text))
 
 
 def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:

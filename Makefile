@@ -68,7 +68,7 @@ check: setup ## format, lint, types, import rules, SQL, schema drift, fast tests
 	@$(PYTHON_VENV) -m ruff check .
 	@$(PYTHON_VENV) -m mypy
 	@.venv/bin/lint-imports
-	@.venv/bin/sqlfluff lint --processes 2 ledger
+	@.venv/bin/sqlfluff lint --disable-progress-bar ledger deploy
 	@$(PYTHON_VENV) -m contracts.schemas --check
 	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo
 

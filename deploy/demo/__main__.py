@@ -6,10 +6,11 @@ import asyncio
 import contextlib
 import json
 import os
+import re
 import signal
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -29,7 +30,14 @@ from deploy.runtime import exit_codes
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-INTERRUPTED = 130
+INTERRUPTED: Final = 130
+NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}")
+
+
+def _checked_name(name: str) -> str:
+    if not NAME.fullmatch(name):
+        raise typer.BadParameter("lower-case letters, digits and hyphens, at most 31, beginning with a letter")
+    return name
 
 
 @app.command()
@@ -39,7 +47,9 @@ def demo(
     as_json: Annotated[
         bool, typer.Option("--json", help="Print a machine-readable summary on standard output.")
     ] = False,
-    name: Annotated[str, typer.Option(help="Runs of one name replace each other's topics and database.")] = "demo",
+    name: Annotated[
+        str, typer.Option(help="Runs of one name replace each other's topics and database.", callback=_checked_name)
+    ] = "demo",
     folder: Annotated[Path | None, typer.Option(help="For settings, logs, summary.json; .local/<name>.")] = None,
     block_ms: Annotated[int, typer.Option(min=0, max=10_000, help="Pace: milliseconds from block to block.")] = 200,
     kafka: Annotated[str, typer.Option(envvar="CHAINBOOKS_DEMO_KAFKA", help="Bootstrap servers to use.")] = "",

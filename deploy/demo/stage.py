@@ -10,7 +10,7 @@ import contextlib
 import json
 import re
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -62,7 +62,7 @@ class Stage:
 
     @property
     def database(self) -> str:
-        return f"chainbooks_{self.name.replace('-', '_')}"
+        return database_of(self.name)
 
     @property
     def topics(self) -> Topics:
@@ -92,6 +92,11 @@ class Stage:
     def deployment(self) -> Path:
         """The same addresses for the checker."""
         return self.folder / "deployment.json"
+
+
+def database_of(name: str) -> str:
+    """What the database of the runs of this name is called."""
+    return f"chainbooks_{name.replace('-', '_')}"
 
 
 def find_services(*, kafka: str, postgres: str, anvil: str, say: Say) -> Services:
@@ -164,23 +169,25 @@ def write_deployment(stage: Stage, addresses: dict[str, str]) -> None:
 
 async def make_database(stage: Stage) -> None:
     """Drops the database of the last run and makes an empty one. Raises DemoFailure."""
+    await drop_database(stage.services.postgres, stage.name)
+    async with _connected(stage.services.postgres) as admin:
+        await admin.execute(f'CREATE DATABASE "{stage.database}"', timeout=ADMIN_TIMEOUT_S)
+
+
+async def drop_database(postgres: str, name: str) -> None:
+    """Removes the database of the runs of this name, whoever is connected to it. Raises DemoFailure."""
+    async with _connected(postgres) as admin:
+        await admin.execute(f'DROP DATABASE IF EXISTS "{database_of(name)}" WITH (FORCE)', timeout=ADMIN_TIMEOUT_S)
+
+
+@contextlib.asynccontextmanager
+async def _connected(postgres: str) -> AsyncIterator[asyncpg.Connection]:
     try:
-        admin = await asyncpg.connect(stage.services.postgres, timeout=ADMIN_TIMEOUT_S)
+        admin = await asyncpg.connect(postgres, timeout=ADMIN_TIMEOUT_S)
     except (OSError, asyncpg.PostgresError, TimeoutError) as exc:
         raise DemoFailure(f"PostgreSQL does not answer: {exc}", look="make status") from exc
     try:
-        name = '"' + stage.database.replace('"', '""') + '"'
-        await admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)", timeout=ADMIN_TIMEOUT_S)
-        await admin.execute(f"CREATE DATABASE {name}", timeout=ADMIN_TIMEOUT_S)
-    finally:
-        await admin.close()
-
-
-async def drop_database(stage: Stage) -> None:
-    """Removes the run's database; for tests, which leave nothing."""
-    admin = await asyncpg.connect(stage.services.postgres, timeout=ADMIN_TIMEOUT_S)
-    try:
-        await admin.execute(f'DROP DATABASE IF EXISTS "{stage.database}" WITH (FORCE)', timeout=ADMIN_TIMEOUT_S)
+        yield admin
     finally:
         await admin.close()
 

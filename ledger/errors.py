@@ -32,7 +32,11 @@ class NodeUnavailable(RetryableError):
 
 
 class Fenced(RetryableError):
-    """The stream's row is not what we hold: another writer claimed it (``epoch`` moved), or our commit had succeeded."""
+    """The stream's row is not what we hold. ``by`` is who claimed it; None when only the position has moved."""
+
+    def __init__(self, message: str, *, by: str | None = None) -> None:
+        super().__init__(message)
+        self.by = by
 
 
 class DatabaseRefused(LedgerError):

@@ -87,7 +87,7 @@ def _ensure_role(
     row = connection.execute("SELECT rolcanlogin FROM pg_roles WHERE rolname = %s", [name]).fetchone()
     identifier = sql.Identifier(name)
     if row is None:
-        options = [sql.SQL("LOGIN" if login else "NOLOGIN")]
+        options: list[sql.Composable] = [sql.SQL("LOGIN" if login else "NOLOGIN")]
         if password:
             options.append(sql.SQL("PASSWORD {}").format(sql.Literal(password)))
         try:
@@ -100,7 +100,9 @@ def _ensure_role(
 
 def _ensure_schemas(connection: psycopg.Connection[tuple[object, ...]]) -> None:
     owner = sql.Identifier(OWNER)
-    row = connection.execute("SELECT current_database(), current_user, rolsuper FROM pg_roles WHERE rolname = current_user").fetchone()
+    row = connection.execute(
+        "SELECT current_database(), current_user, rolsuper FROM pg_roles WHERE rolname = current_user"
+    ).fetchone()
     assert row is not None
     database, user, is_superuser = str(row[0]), str(row[1]), bool(row[2])
     if not is_superuser and user != OWNER:

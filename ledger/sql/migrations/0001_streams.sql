@@ -75,11 +75,12 @@ CREATE TABLE ledger.chain_head (
     CONSTRAINT chain_head_hash CHECK (octet_length(final_hash) = 32)
 ) WITH (fillfactor = 50);
 COMMENT ON TABLE ledger.chain_head IS 'Through which block the final balances go: the one consistent cut over all partitions.';
+COMMENT ON COLUMN ledger.chain_head.final_hash IS 'NULL while a long promotion is under way: only the block that watermarks name has a known hash.';
 
 CREATE TABLE ledger.chain_head_history (
     chain_id BIGINT NOT NULL,
     final_number BIGINT NOT NULL,
-    final_hash BYTEA NOT NULL,
+    final_hash BYTEA,
     promoted_at TIMESTAMPTZ NOT NULL DEFAULT now(),
     CONSTRAINT chain_head_history_key PRIMARY KEY (chain_id, final_number),
     CONSTRAINT chain_head_history_chain FOREIGN KEY (chain_id) REFERENCES ledger.chain (chain_id),

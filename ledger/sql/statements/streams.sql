@@ -150,8 +150,3 @@ VALUES ($1, $2, $3, $4, $5, ('1e-' || $5::SMALLINT)::NUMERIC, TRUE)
 ON CONFLICT (code) DO UPDATE
     SET symbol = excluded.symbol, decimals = excluded.decimals, unit = excluded.unit, listed = TRUE
     WHERE NOT a.listed OR (a.decimals = excluded.decimals AND a.symbol <> excluded.symbol);
-
--- name: applied_migrations
--- Which migrations were applied.
-SELECT migration_id
-FROM ledger._yoyo_migration;

@@ -1,0 +1,245 @@
+"""The command line of chainbooks-ledger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+from collections.abc import Awaitable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from contracts.registry import RegistryError, load_registry
+from deploy.runtime import exit_codes, log
+from deploy.runtime.settings import SettingsError, effective, load
+from ledger import app as service
+from ledger.errors import FatalError, RetryableError
+from ledger.settings import LedgerSettings
+
+_T = TypeVar("_T")
+
+cli = typer.Typer(
+    name="chainbooks-ledger",
+    help="Folds payment events from Kafka into double-entry books in Postgres. Begin with: migrate, run, balances.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="TOML file with the settings; default: $CHAINBOOKS_CONFIG, else ./chainbooks.toml if it exists.",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+
+
+@cli.command()
+def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Make the database ready: roles, schemas, tables, views. Doing it again is fine.
+
+    Uses [postgres] owner_dsn: a superuser, or a role that may create roles. The users of dsn (writer) and reader_dsn
+    are made when they are missing. Exit codes: 0 done, 2 settings or rights do not fit, 3 Postgres is away.
+    """
+    settings = _settings(config)
+    try:
+        applied = service.migrate(settings)
+    except FatalError as exc:
+        _fail("refused", [str(exc)], exit_codes.USAGE)
+    except RetryableError as exc:
+        _fail("a dependency is away", [str(exc)], exit_codes.DEPENDENCY)
+    if as_json:
+        _print_json({"applied": applied})
+        return
+    for name in applied:
+        typer.echo(f"applied {name}")
+    typer.echo("the database is ready")
+
+
+@cli.command()
+def run(config: ConfigOption = None) -> None:
+    """Fold the chain's topics into the books until SIGTERM.
+
+    Positions live in Postgres: start, stop, kill and start it again as you like. Several instances share the
+    partitions. Exit codes: 0 stopped, 2 settings, schema or topics do not fit, 3 Kafka or Postgres stayed away.
+    """
+    settings = _settings(config)
+    log.configure(settings.telemetry.log_level, settings.telemetry.log_format)
+    raise typer.Exit(_perform(service.run(settings)))
+
+
+@cli.command()
+def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show how far each partition is folded, through which block balances are final, and what stopped.
+
+    Exit code 4 when a partition is stopped: an operator has to look. Otherwise 0.
+    """
+    settings = _settings(config)
+    document = _status_document(settings, _perform(service.read_status(settings)))
+    if as_json:
+        _print_json(document)
+    else:
+        _print_status(document)
+    stopped = any(stream["stopped_reason"] for stream in document["streams"])
+    raise typer.Exit(exit_codes.LATCHED if stopped else exit_codes.OK)
+
+
+@cli.command()
+def balances(
+    config: ConfigOption = None,
+    book: Annotated[str | None, typer.Option("--book", help="Only this book.")] = None,
+    account: Annotated[
+        str | None, typer.Option("--account", help="Only codes like this; % is anything: 'liabilities:%:available'.")
+    ] = None,
+    latest: Annotated[
+        bool, typer.Option("--latest", help="Everything folded, instead of the final, consistent cut.")
+    ] = False,
+    zeros: Annotated[bool, typer.Option("--zeros", help="Show accounts with a balance of zero, too.")] = False,
+    limit: Annotated[int, typer.Option("--limit", min=1, max=1_000_000, help="At most so many rows.")] = 200,
+    as_json: JsonOption = False,
+) -> None:
+    """Show balances by account and asset: final ones, through the block that was promoted last, or --latest ones.
+
+    Amounts are in units of the asset; --json has base units beside them.
+    """
+    settings = _settings(config)
+    basis: Literal["latest", "final"] = "latest" if latest else "final"
+    rows = _perform(service.read_balances(settings, basis=basis, book=book, like=account, zeros=zeros, limit=limit + 1))
+    more = len(rows) > limit
+    rows = rows[:limit]
+    if as_json:
+        _print_json({"chain": settings.chain.name, "basis": basis, "truncated": more, "balances": rows})
+        return
+    table = Table("account", "asset", "balance", "side", title=f"{basis} balances of {settings.chain.name}")
+    for row in rows:
+        amount = row["balance"] if row["balance"] is not None else f"{row['balance_base_units']} base units"
+        table.add_row(row["account"], row["asset"], _plain(amount), row["normal_side"])
+    blocks = {row["as_of_block"] for row in rows}
+    out = Console(soft_wrap=True)
+    out.print(table)
+    out.print(f"as of block {', '.join(map(str, sorted(b for b in blocks if b is not None))) or '-'}", highlight=False)
+    if more:
+        out.print(f"there are more than {limit}; narrow it with --book or --account, or raise --limit")
+
+
+@cli.command("check-config")
+def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check settings and registry without connecting to anything; print what is effective, without secrets."""
+    settings = _settings(config)
+    try:
+        registry = load_registry(settings.registry.paths, chain_id=settings.chain.id)
+    except RegistryError as exc:
+        _fail("the registry cannot be used", map(str, exc.problems), exit_codes.USAGE)
+    contracts = [{"contract": c.name, "book": c.book, "version": c.version} for c in registry.contracts]
+    topics = service.topics_of(settings)
+    folded = [topics.events, topics.rejected, topics.registry]
+    if as_json:
+        _print_json({"settings": effective(settings), "topics": folded, "contracts": contracts})
+        return
+    for section, fields in effective(settings).items():
+        typer.echo(f"[{section}]")
+        for field, value in fields.items():
+            typer.echo(f"{field} = {json.dumps(value)}")
+    typer.echo(f"topics: {', '.join(folded)}")
+    for contract in contracts:
+        typer.echo(f"contract {contract['contract']}, book {contract['book']}, version {contract['version'][:18]}…")
+
+
+def _settings(config: Path | None) -> LedgerSettings:
+    try:
+        return load(LedgerSettings, config)
+    except SettingsError as exc:
+        _fail("settings cannot be used", exc.problems, exit_codes.USAGE)
+
+
+def _perform(call: Awaitable[_T]) -> _T:
+    """Runs the command; an operating error becomes one sentence and its exit code."""
+    try:
+        return _run(call)
+    except FatalError as exc:
+        _fail("refused", [str(exc)], exit_codes.USAGE)
+    except RetryableError as exc:
+        _fail("a dependency is away", [str(exc)], exit_codes.DEPENDENCY)
+    except OSError as exc:
+        _fail("the machine refused", [str(exc)], exit_codes.DEPENDENCY)
+
+
+def _run(call: Awaitable[_T]) -> _T:
+    async def main() -> _T:
+        return await call
+
+    if sys.platform == "win32":
+        return asyncio.run(main())
+    import uvloop
+
+    return uvloop.run(main())
+
+
+def _fail(what: str, problems: Iterable[str], code: int) -> NoReturn:
+    typer.echo(f"chainbooks-ledger: {what}:", err=True)
+    for problem in problems:
+        typer.echo(f"  {problem}", err=True)
+    raise typer.Exit(code)
+
+
+def _status_document(settings: LedgerSettings, found: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "chain": settings.chain.name,
+        "final_block": found.get("final_number"),
+        "final_hash": _shown(found.get("final_hash")),
+        "promoted_at": _shown(found.get("promoted_at")),
+        "open_breaks": found.get("open_breaks", 0),
+        "open_quarantine": found.get("open_quarantine", 0),
+        "streams": [{key: _shown(value) for key, value in stream.items()} for stream in found["streams"]],
+    }
+
+
+def _print_status(document: dict[str, Any]) -> None:
+    out = Console(soft_wrap=True)
+    table = Table(
+        "topic", "partition", "next offset", "seq", "latest", "safe", "finalized", "entries", "owner", "state"
+    )
+    for s in document["streams"]:
+        state = f"STOPPED at {s['stopped_offset']}: {s['stopped_reason']}" if s["stopped_reason"] else "ok"
+        columns = ("topic", "partition", "next_offset", "stream_seq", "latest_number", "safe_number")
+        columns += ("finalized_number", "entries", "owner")
+        table.add_row(*("-" if s[c] is None else str(s[c]) for c in columns), state)
+    out.print(table)
+    final = document["final_block"]
+    out.print(
+        f"chain {document['chain']}: final balances through block {'-' if final is None else final}; "
+        f"{document['open_breaks']} open breaks, {document['open_quarantine']} records in quarantine",
+        highlight=False,
+    )
+
+
+def _plain(amount: str) -> str:
+    """A decimal as people write it: no trailing zeros, never an exponent."""
+    return amount.rstrip("0").rstrip(".") if "." in amount else amount
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return "0x" + value.hex()
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _print_json(document: Any) -> None:
+    typer.echo(json.dumps(document, indent=2, default=str))
+
+
+def main() -> None:
+    """Entry point of ``chainbooks-ledger`` and ``python -m ledger``."""
+    cli()
+
+
+if __name__ == "__main__":
+    main()

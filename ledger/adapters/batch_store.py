@@ -1,0 +1,422 @@
+"""The database connection of one partition's worker: claim, read back, one db_tx per batch.
+
+Plain values in, rows out. All SQL is in ``sql/statements``. Ids of accounts and assets are remembered only after the
+db_tx that made them has committed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from datetime import UTC, date, datetime
+from typing import Any, Final
+
+import asyncpg
+import msgspec
+
+from contracts.messages import PaymentEvent, Rejected, asset_address
+from contracts.posting import Posting
+from ledger.adapters.postgres import close, connect, translated
+from ledger.adapters.promotion_store import PROMOTION, write_breaks
+from ledger.adapters.statements import statements
+from ledger.core.fold import ClearingLine, Folded, Knowledge, Needs, StreamState
+from ledger.core.promotion import BreakChange
+from ledger.core.records import Change, Mark, Position, Refused, entry_id
+from ledger.errors import ConfigurationRefused, Fenced
+from ledger.ports import Claim, Partition
+
+BATCH: Final = statements("batch")
+STREAMS: Final = statements("streams")
+KNOWN_ACCOUNTS_MAX: Final = 500_000
+NOTHING_FINAL: Final = -1
+
+Pair = tuple[str, str]
+"""Account code and asset."""
+
+Ids = tuple[int, int]
+"""account_id and asset_id."""
+
+_json = msgspec.json.Encoder().encode
+
+
+class BatchStore:
+    """Implements ``ledger.ports.StorePort`` on asyncpg."""
+
+    def __init__(self, connection: asyncpg.Connection, *, chain_id: int) -> None:
+        self._connection = connection
+        self._chain_id = chain_id
+        self._assets: dict[str, int] = {}
+        self._accounts: dict[Pair, Ids] = {}
+        self._months: set[date] = set()
+
+    @classmethod
+    async def open(cls, dsn: str, *, chain_id: int) -> BatchStore:
+        """Connects and makes the stage. Raises DatabaseUnavailable, ConfigurationRefused."""
+        connection = await connect(dsn, name="chainbooks-ledger fold")
+        with translated("the stage cannot be made"):
+            await connection.execute(BATCH["make_stage_entry"])
+            await connection.execute(BATCH["make_stage_transfer"])
+        return cls(connection, chain_id=chain_id)
+
+    async def claim(self, partition: Partition, owner: str) -> Claim:
+        """See StorePort."""
+        with translated("a partition cannot be claimed"):
+            row = await self._connection.fetchrow(STREAMS["claim"], partition.topic, partition.number, owner)
+        if row is None:
+            raise ConfigurationRefused(
+                f"{partition.topic}/{partition.number} has no stream row: another P is another topic version"
+            )
+        state = StreamState(
+            position=Position(next_offset=row["next_offset"], stream_id=row["stream_id"], stream_seq=row["stream_seq"]),
+            record_chain=row["record_chain"],
+            latest=row["latest_number"],
+            finalized=row["finalized_number"],
+        )
+        return Claim(
+            partition=partition,
+            stream_no=row["stream_no"],
+            kind=row["kind"],
+            epoch=row["epoch"],
+            state=state,
+            stopped_reason=row["stopped_reason"],
+        )
+
+    async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:
+        """See StorePort. Most batches need nothing, and nothing is asked."""
+        del claim
+        with translated("earlier batches cannot be read"):
+            return Knowledge(
+                originals=await self._originals(needs.originals) if needs.originals else {},
+                clearing=await self._clearing(needs) if needs.groups else (),
+                posted=await self._posted(needs.posted) if needs.posted else None,
+                quarantined=await self._quarantined(needs.withdrawn) if needs.withdrawn else {},
+            )
+
+    async def commit(self, claim: Claim, folded: Folded) -> None:
+        """See StorePort."""
+        if not folded.entries and not folded.refused and not folded.closings:
+            with translated("a stream cannot be advanced"):
+                await self._advance(claim, folded)
+            return
+        await self._ensure_partitions(folded)
+        accounts: dict[Pair, Ids] = {}
+        with translated("a batch cannot be committed"):
+            async with self._connection.transaction():
+                await self._commit(claim, folded, accounts)
+        if len(self._accounts) > KNOWN_ACCOUNTS_MAX:
+            self._accounts.clear()
+        self._accounts.update(accounts)
+
+    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+        """See StorePort."""
+        with translated("a stop cannot be written down"):
+            await self._connection.execute(STREAMS["stop"], claim.stream_no, claim.epoch, reason[:2000], offset)
+
+    async def maintain(self) -> None:
+        """See StorePort."""
+        with translated("the stage cannot be vacuumed"):
+            await self._connection.execute(BATCH["vacuum_stage"])
+
+    async def close(self) -> None:
+        """See StorePort."""
+        await close(self._connection)
+
+    # the db_tx of a batch
+
+    async def _commit(self, claim: Claim, folded: Folded, accounts: dict[Pair, Ids]) -> None:
+        if folded.touches_final:
+            await self._connection.execute(BATCH["lock_promotion_shared"], self._chain_id)
+        await self._find_accounts(claim, folded, accounts)
+        transfers = await self._stage(claim, folded, accounts)
+        await self._advance(claim, folded)
+        first = entry_id(claim.stream_no, folded.before.position.stream_seq + 1)
+        if folded.entries:
+            await self._connection.execute(BATCH["post_entries"], claim.stream_no, first, self._chain_id)
+        if transfers:
+            await self._connection.execute(BATCH["post_transfers"])
+            final = await self._final_number(folded)
+            await self._connection.execute(BATCH["add_to_balances"], final)
+            if final != NOTHING_FINAL:
+                await self._judge_clearing(final)
+        for refused in folded.refused:
+            await self._connection.execute(BATCH["quarantine"], *self._quarantine_row(claim, refused))
+        for closing in folded.closings:
+            quarantine_id = closing.quarantine_id or entry_id(claim.stream_no, closing.refused_seq or 0)
+            await self._connection.execute(
+                BATCH["close_quarantine"], quarantine_id, entry_id(claim.stream_no, closing.seq)
+            )
+        await self._connection.execute(
+            BATCH["add_batch"],
+            first,
+            claim.stream_no,
+            claim.epoch,
+            folded.before.position.next_offset,
+            folded.after.position.next_offset,
+            folded.after.position.stream_seq,
+            len(folded.entries),
+            transfers,
+            folded.after.record_chain,
+        )
+
+    async def _advance(self, claim: Claim, folded: Folded) -> None:
+        """Moves the stream's row if it is what we hold. Raises Fenced."""
+        after, mark = folded.after, folded.mark
+        moved = await self._connection.fetchval(
+            STREAMS["advance"],
+            claim.stream_no,
+            claim.epoch,
+            folded.before.position.next_offset,
+            after.position.next_offset,
+            after.position.stream_id,
+            after.position.stream_seq,
+            after.record_chain,
+            len(folded.entries),
+            *_mark_values(mark),
+        )
+        if moved is None:
+            row = await self._connection.fetchrow(STREAMS["epoch"], claim.stream_no)
+            other = row is not None and row["epoch"] != claim.epoch
+            by = (row["owner"] or "somebody else") if row is not None and other else None
+            raise Fenced(f"stream {claim.stream_no} is not where we left it" + (f": {by} has it" if by else ""), by=by)
+
+    async def _final_number(self, folded: Folded) -> int:
+        """Through which block entries count as final at once. Only a batch that holds the lock may ask."""
+        if not folded.touches_final:
+            return NOTHING_FINAL
+        number = await self._connection.fetchval(BATCH["final_number"], self._chain_id)
+        return NOTHING_FINAL if number is None else int(number)
+
+    async def _judge_clearing(self, final: int) -> None:
+        """Late entries may leave something on clearing, or clear what stood there."""
+        rows = await self._connection.fetch(PROMOTION["clearing_after_late"], final)
+        changes = []
+        for row in rows:
+            net = int(row["net"])
+            changes.append(
+                BreakChange(
+                    account_id=row["account_id"],
+                    block_number=row["block_number"],
+                    net=net,
+                    change="resolve" if net == 0 else "change" if row["is_open"] else "open",
+                )
+            )
+        await write_breaks(self._connection, self._chain_id, changes)
+
+    async def _find_accounts(self, claim: Claim, folded: Folded, accounts: dict[Pair, Ids]) -> None:
+        """Ids of all accounts of the batch into ``accounts``; new ones are opened, sorted by code."""
+        wanted = {
+            pair
+            for entry in folded.entries
+            for line in entry.lines
+            for pair in ((line.debit, line.asset), (line.credit, line.asset))
+        }
+        missing = sorted(wanted - self._accounts.keys())
+        if not missing:
+            return
+        assets = await self._asset_ids({asset for _, asset in missing})
+        codes = [code for code, _ in missing]
+        ids = [assets[asset] for _, asset in missing]
+        names = {number: asset for asset, number in assets.items()}
+        found = await self._connection.fetch(BATCH["account_ids"], codes, ids)
+        accounts.update(_by_pair(found, names))
+        new = [(code, asset) for code, asset in missing if (code, asset) not in accounts]
+        if not new:
+            return
+        codes, ids = [code for code, _ in new], [assets[asset] for _, asset in new]
+        await self._connection.execute(BATCH["add_accounts"], codes, ids, claim.stream_no)
+        rows = await self._connection.fetch(BATCH["account_ids"], codes, ids)
+        accounts.update(_by_pair(rows, names))
+        await self._connection.execute(BATCH["add_balances"], [row["account_id"] for row in rows])
+
+    async def _asset_ids(self, wanted: set[str]) -> dict[str, int]:
+        missing = sorted(wanted - self._assets.keys())
+        if missing:
+            addresses = [bytes.fromhex(asset_address(code)[1][2:]) for code in missing]
+            await self._connection.execute(BATCH["add_assets"], self._chain_id, addresses, missing)
+            rows = await self._connection.fetch(BATCH["asset_ids"], missing)
+            return {code: self._assets[code] for code in wanted & self._assets.keys()} | {
+                row["code"]: row["asset_id"] for row in rows
+            }
+        return {code: self._assets[code] for code in wanted}
+
+    async def _stage(self, claim: Claim, folded: Folded, new: dict[Pair, Ids]) -> int:
+        """Copies entries and transfers into the temporary tables; returns the number of transfers."""
+        base = entry_id(claim.stream_no, 1) - 1
+        entries: list[tuple[Any, ...]] = []
+        lines: list[str] = []
+        known = self._accounts
+        for entry in folded.entries:
+            change = entry.change
+            event = change.event
+            identity = base + change.seq
+            entries.append(_entry_row(identity, change, len(entry.lines), late=entry.late))
+            for number, line in enumerate(entry.lines, 1):
+                debit, credit = (line.debit, line.asset), (line.credit, line.asset)
+                debit_id, asset_id = known.get(debit) or new[debit]
+                credit_id, _ = known.get(credit) or new[credit]
+                lines.append(
+                    f"{identity}\t{event.block_timestamp}\t{number}\t{debit_id}\t{credit_id}\t{asset_id}"
+                    f"\t{line.amount}\t{event.block_number}\n"
+                )
+        if entries:
+            await self._connection.copy_records_to_table("stage_entry", records=entries)
+        if lines:
+            await self._connection.copy_to_table("stage_transfer", source=_chunks(lines), format="text")
+        return len(lines)
+
+    async def _ensure_partitions(self, folded: Folded) -> None:
+        """Makes the months that the batch needs, and the one after the newest, before the batch begins."""
+        wanted = {_month(entry.change.event.block_timestamp) for entry in folded.entries}
+        if wanted <= self._months:
+            return
+        with translated("partitions cannot be made"):
+            rows = await self._connection.fetch(BATCH["partition_months"])
+            self._months = {row["month"] for row in rows}
+            if not wanted <= self._months:
+                ahead = _following(max(wanted))
+                months = sorted(wanted | ({ahead} if ahead.year < 2200 else set()))
+                await self._connection.execute(BATCH["ensure_partitions"], months)
+                self._months |= set(months)
+
+    # reading back
+
+    async def _originals(self, retractions: Iterable[Change]) -> dict[tuple[bytes, int], tuple[Posting, ...]]:
+        wanted = list(retractions)
+        rows = await self._connection.fetch(
+            BATCH["originals"],
+            [change.event_id for change in wanted],
+            [change.event.revision - 1 for change in wanted],
+            [change.event.block_timestamp for change in wanted],
+        )
+        found: dict[tuple[bytes, int], tuple[Posting, ...]] = {}
+        for row in rows:
+            key = (row["event_id"], row["ordinal"])
+            line = (
+                () if row["line"] is None else (Posting(row["debit"], row["credit"], row["asset"], int(row["amount"])),)
+            )
+            found[key] = found.get(key, ()) + line
+        return found
+
+    async def _clearing(self, needs: Needs) -> tuple[ClearingLine, ...]:
+        rows = await self._connection.fetch(
+            BATCH["clearing_of_txs"],
+            [group[0] for group, _ in needs.groups],
+            [group[1] for group, _ in needs.groups],
+            [event_at for _, event_at in needs.groups],
+            [group[2] for group, _ in needs.groups],
+        )
+        return tuple(
+            ClearingLine(
+                group=(row["block_hash"], row["tx_hash"], row["book"]),
+                account=row["code"],
+                asset=row["asset"],
+                inflow=int(row["inflow"]),
+                version="0x" + row["description_version"].hex(),
+            )
+            for row in rows
+        )
+
+    async def _posted(self, changes: Iterable[Change]) -> frozenset[tuple[bytes, int]]:
+        wanted = list(changes)
+        rows = await self._connection.fetch(
+            BATCH["posted_ordinals"],
+            [change.event_id for change in wanted],
+            [change.event.block_timestamp for change in wanted],
+        )
+        return frozenset((row["event_id"], row["ordinal"]) for row in rows)
+
+    async def _quarantined(self, event_ids: Iterable[bytes]) -> dict[tuple[bytes, int], int]:
+        rows = await self._connection.fetch(BATCH["open_quarantine"], list(event_ids))
+        return {(row["event_id"], row["revision"]): row["quarantine_id"] for row in rows if row["revision"] is not None}
+
+    def _quarantine_row(self, claim: Claim, refused: Refused) -> tuple[Any, ...]:
+        message: PaymentEvent | Rejected | None = refused.message
+        record = refused.record
+        headers = {name: value.decode("utf-8", "replace").replace("\0", "␀") for name, value in record.headers}
+        place: tuple[Any, ...] = (None,) * 4
+        names: tuple[Any, ...] = (None,) * 3
+        if message is not None:
+            place = (message.block_number, _raw(message.block_hash), _raw(message.tx_hash), message.log_index)
+            names = (message.contract, message.event if isinstance(message, PaymentEvent) else None, message.book)
+        return (
+            entry_id(claim.stream_no, refused.seq),
+            claim.stream_no,
+            self._chain_id,
+            refused.offset,
+            refused.origin,
+            refused.code,
+            refused.reason,
+            refused.event_id,
+            refused.revision,
+            *place,
+            *names,
+            record.key,
+            record.value,
+            json.dumps(headers),
+        )
+
+
+def _by_pair(rows: Iterable[Any], assets: dict[int, str]) -> dict[Pair, Ids]:
+    return {(row["code"], assets[row["asset_id"]]): (row["account_id"], row["asset_id"]) for row in rows}
+
+
+def _entry_row(identity: int, change: Change, lines: int, *, late: bool) -> tuple[Any, ...]:
+    """In the order of the columns of stage_entry."""
+    event = change.event
+    return (
+        identity,
+        event.block_timestamp,
+        change.event_id,
+        event.revision,
+        lines,
+        event.block_number,
+        change.block_hash,
+        change.tx_hash,
+        event.tx_index,
+        event.log_index,
+        change.address,
+        event.contract,
+        event.event,
+        event.book,
+        event.subject,
+        _json(event.args).decode(),
+        _json(event.correlation).decode(),
+        event.contract_seq,
+        change.version,
+        late,
+    )
+
+
+def _mark_values(mark: Mark | None) -> tuple[Any, ...]:
+    """Parameters 9 to 16 of ``advance``; all NULL without a watermark."""
+    if mark is None:
+        return (None,) * 8
+    watermark = mark.watermark
+    return (
+        watermark.latest.number,
+        mark.latest_hash,
+        watermark.latest_timestamp,
+        watermark.safe.number,
+        mark.safe_hash,
+        watermark.finalized.number,
+        mark.finalized_hash,
+        list(watermark.incomplete),
+    )
+
+
+async def _chunks(lines: list[str]) -> Any:
+    """COPY's text format: only digits, tabs and newlines here, so nothing needs escaping."""
+    for start in range(0, len(lines), 10_000):
+        yield "".join(lines[start : start + 10_000]).encode("ascii")
+
+
+def _month(timestamp: int) -> date:
+    return datetime.fromtimestamp(timestamp, UTC).date().replace(day=1)
+
+
+def _following(month: date) -> date:
+    return date(month.year + month.month // 12, month.month % 12 + 1, 1)
+
+
+def _raw(text: str) -> bytes:
+    return bytes.fromhex(text[2:])

@@ -1,0 +1,91 @@
+"""Connections to Postgres, and the one place where asyncpg's errors become ours."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import asyncpg
+
+from ledger.errors import ConfigurationRefused, Contended, DatabaseRefused, DatabaseUnavailable
+
+CONNECT_TIMEOUT_S: Final = 5.0
+COMMAND_TIMEOUT_S: Final = 60.0
+
+_AWAY: Final = (
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.InternalClientError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalServerError,
+    OSError,
+    TimeoutError,
+    asyncio.IncompleteReadError,
+)
+_CONTENDED: Final = (
+    asyncpg.DeadlockDetectedError,
+    asyncpg.SerializationError,
+    asyncpg.LockNotAvailableError,
+)
+_REFUSED: Final = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+_MISFIT: Final = (
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InsufficientPrivilegeError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.UndefinedTableError,
+    asyncpg.UndefinedColumnError,
+    asyncpg.UndefinedFunctionError,
+    asyncpg.InvalidSchemaNameError,
+)
+
+
+@contextmanager
+def translated(doing: str) -> Iterator[None]:
+    """Raises our errors for asyncpg's; ``doing`` says what could not be done."""
+    try:
+        yield
+    except _CONTENDED as exc:
+        raise Contended(f"{doing}: {_text(exc)}") from exc
+    except _REFUSED as exc:
+        raise DatabaseRefused(f"{doing}: {_text(exc)}", constraint=getattr(exc, "constraint_name", None)) from exc
+    except _MISFIT as exc:
+        raise ConfigurationRefused(
+            f"{doing}: {_text(exc)}; check [postgres] dsn, and run: chainbooks-ledger migrate"
+        ) from exc
+    except _AWAY as exc:
+        raise DatabaseUnavailable(f"{doing}: {_text(exc)}") from exc
+
+
+async def connect(dsn: str, *, name: str) -> asyncpg.Connection:
+    """A connection of our own, never pooled: giving one back would reset it.
+
+    Raises DatabaseUnavailable, ConfigurationRefused.
+    """
+    with translated("Postgres cannot be reached"):
+        connection: asyncpg.Connection = await asyncpg.connect(
+            dsn,
+            timeout=CONNECT_TIMEOUT_S,
+            command_timeout=COMMAND_TIMEOUT_S,
+            server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
+        )
+    return connection
+
+
+async def close(connection: asyncpg.Connection) -> None:
+    """Closes, or ends the connection when that does not work at once. Never raises."""
+    try:
+        await connection.close(timeout=1)
+    except (*_AWAY, asyncpg.PostgresError):
+        connection.terminate()
+
+
+def _text(exc: BaseException) -> str:
+    text = str(exc).strip().splitlines()
+    return text[0] if text else type(exc).__name__

@@ -1,0 +1,224 @@
+"""Wires the ledger: settings in, a running service or a command's result out. Only this place knows every adapter."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import signal
+import socket
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import TYPE_CHECKING, Any, Final
+
+import structlog
+from pydantic import SecretStr
+
+from contracts.messages import Topics
+from deploy.runtime import exit_codes, telemetry
+from deploy.runtime.health import HealthServer
+from ledger.adapters import books
+from ledger.adapters.batch_store import BatchStore
+from ledger.adapters.kafka_consumer import KafkaConsumer
+from ledger.adapters.kafka_topics import check_topics
+from ledger.adapters.migrations import migrate as migrate_database
+from ledger.adapters.postgres import close, connect
+from ledger.adapters.promotion_store import PromotionStore
+from ledger.adapters.registry import Registry
+from ledger.errors import ConfigurationRefused, FatalError, RetryableError
+from ledger.observe import Observer
+from ledger.pipeline import Limits, Pipeline
+from ledger.settings import LedgerSettings
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    import asyncpg
+
+_log = structlog.get_logger(__name__)
+
+STOP_WITHIN_S: Final = 4.0
+
+
+def topics_of(settings: LedgerSettings) -> Topics:
+    return Topics(chain=settings.chain.name, prefix=settings.kafka.topic_prefix)
+
+
+def migrate(settings: LedgerSettings) -> list[str]:
+    """Roles, schemas, tables, views. Returns what was applied. Raises DatabaseUnavailable, ConfigurationRefused."""
+    postgres = settings.postgres
+    if postgres.owner_dsn is None:
+        raise ConfigurationRefused(
+            "[postgres] owner_dsn is missing: migrate needs it (a superuser, or the owner's role)"
+        )
+    return migrate_database(
+        _secret(postgres.owner_dsn),
+        writer_dsn=_secret(postgres.dsn),
+        reader_dsn=_secret(postgres.reader_dsn) if postgres.reader_dsn else None,
+    )
+
+
+async def read_status(settings: LedgerSettings) -> dict[str, Any]:
+    """How the chain's books are. Raises DatabaseUnavailable, ConfigurationRefused."""
+    async with _connection(_secret(settings.postgres.dsn)) as connection:
+        await books.check_schema(connection)
+        return await books.read_status(connection, chain_id=settings.chain.id)
+
+
+async def read_balances(
+    settings: LedgerSettings, *, basis: str, book: str | None, like: str | None, zeros: bool, limit: int
+) -> list[dict[str, Any]]:
+    """Balances, with the reader's role where there is one. Raises DatabaseUnavailable, ConfigurationRefused."""
+    async with _connection(_secret(settings.postgres.reader_dsn or settings.postgres.dsn)) as connection:
+        return await books.read_balances(
+            connection, chain=settings.chain.name, basis=basis, book=book, like=like, zeros=zeros, limit=limit
+        )
+
+
+async def run(settings: LedgerSettings) -> int:
+    """Folds the chain's topics until SIGTERM or SIGINT. Returns the exit code."""
+    chain = settings.chain.name
+    instance_id = settings.ledger.instance_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    structlog.contextvars.bind_contextvars(chain=chain)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    measures = telemetry.start(
+        service="chainbooks-ledger", instance=instance_id, chain=chain, trace_file=settings.telemetry.trace_file
+    )
+    async with AsyncExitStack() as stack:
+        stack.callback(measures.shutdown)
+        observer = Observer(measures, chain=chain, lag_max_s=settings.ledger.lag_max_s)
+        await stack.enter_async_context(
+            HealthServer(
+                host=settings.telemetry.host,
+                port=settings.telemetry.port,
+                readiness=observer.readiness,
+                exposition=measures.exposition,
+            )
+        )
+        code = await _serve(settings, observer, stop, instance_id=instance_id)
+    _log.info("stopped", exit_code=code)
+    return code
+
+
+async def _serve(settings: LedgerSettings, observer: Observer, stop: asyncio.Event, *, instance_id: str) -> int:
+    registry = _registry(settings)
+    pipeline = _pipeline(settings, registry, observer, instance_id=instance_id)
+    work = asyncio.ensure_future(_work(settings, pipeline, registry, stop))
+    stopping = asyncio.ensure_future(stop.wait())
+    await asyncio.wait({work, stopping}, return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not work.done():
+        await asyncio.wait({work}, timeout=STOP_WITHIN_S)
+        work.cancel()  # nothing is lost: a db_tx that is cut off is rolled back and folded again
+        await asyncio.wait({work})
+    return _ended(work)
+
+
+async def _work(settings: LedgerSettings, pipeline: Pipeline, registry: Registry, stop: asyncio.Event) -> None:
+    """Waits until everything is there and fits, then folds."""
+    start_s = settings.ledger.start_timeout_s
+    topics = topics_of(settings)
+    await pipeline.persistently("postgres", lambda: _set_up(settings), stop, patience_s=start_s)
+    kafka = settings.kafka
+    await pipeline.persistently(
+        "kafka",
+        lambda: check_topics(kafka.bootstrap_servers, topics, partitions=kafka.partitions),
+        stop,
+        patience_s=start_s,
+    )
+    await pipeline.persistently("registry", registry.refresh, stop, patience_s=start_s)
+    if not stop.is_set():
+        await pipeline.run(stop)
+
+
+async def _set_up(settings: LedgerSettings) -> None:
+    async with _connection(_secret(settings.postgres.dsn)) as connection:
+        await books.check_schema(connection)
+        await books.add_chain(
+            connection,
+            chain_id=settings.chain.id,
+            name=settings.chain.name,
+            topics=topics_of(settings),
+            partitions=settings.kafka.partitions,
+        )
+
+
+def _ended(work: asyncio.Future[None]) -> int:
+    """Why the work ended, as an exit code."""
+    if work.cancelled():
+        return exit_codes.OK
+    failure = _operating_error(work.exception())
+    match failure:
+        case None:
+            return exit_codes.OK
+        case FatalError():
+            _log.error("refused", reason=str(failure))
+            return exit_codes.USAGE
+        case RetryableError():
+            _log.error("a dependency stayed away too long", reason=str(failure))
+            return exit_codes.DEPENDENCY
+        case _:
+            raise failure
+
+
+def _operating_error(failure: BaseException | None) -> BaseException | None:
+    """The error inside a task group's group, if all that it has are ours: the first fatal one, else the first."""
+    if not isinstance(failure, BaseExceptionGroup):
+        return failure
+    leaves = list(_leaves(failure))
+    if not all(isinstance(leaf, FatalError | RetryableError) for leaf in leaves):
+        return failure
+    return next((leaf for leaf in leaves if isinstance(leaf, FatalError)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for each in group.exceptions:
+        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return found
+
+
+def _registry(settings: LedgerSettings) -> Registry:
+    return Registry(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        topic=topics_of(settings).registry,
+        dsn=_secret(settings.postgres.dsn),
+        chain_id=settings.chain.id,
+    )
+
+
+def _pipeline(settings: LedgerSettings, registry: Registry, observer: Observer, *, instance_id: str) -> Pipeline:
+    own, chain_id = settings.ledger, settings.chain.id
+    topics, dsn = topics_of(settings), _secret(settings.postgres.dsn)
+    return Pipeline(
+        chain_id=chain_id,
+        instance_id=instance_id,
+        limits=Limits(
+            batch_records_max=own.batch_records_max, outage_max_s=own.outage_max_s, stall_max_s=own.stall_max_s
+        ),
+        make_consumer=lambda: KafkaConsumer(
+            bootstrap_servers=settings.kafka.bootstrap_servers,
+            group_id=f"{settings.kafka.topic_prefix}chainbooks-ledger.{settings.chain.name}",
+            topics=(topics.events, topics.rejected),
+            client_id=f"chainbooks-ledger-{instance_id}",
+            fetch_bytes_max=own.fetch_bytes_max,
+        ),
+        open_store=lambda: BatchStore.open(dsn, chain_id=chain_id),
+        open_promoter=lambda: PromotionStore.open(dsn, chain_id=chain_id, entries_max=own.promotion_entries_max),
+        registry=registry,
+        observer=observer,
+    )
+
+
+@asynccontextmanager
+async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(dsn, name="chainbooks-ledger command")
+    try:
+        yield connection
+    finally:
+        await close(connection)
+
+
+def _secret(value: SecretStr) -> str:
+    return value.get_secret_value()

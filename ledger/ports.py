@@ -1,0 +1,149 @@
+"""What the pipeline needs of the outside: Kafka, Postgres, the registry. Adapters and fakes implement these.
+
+Every method may raise the errors of ``ledger.errors`` that it names, and no others of the libraries below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from ledger.core.fold import Folded, Knowledge, Needs, RuleBook, StreamState
+from ledger.core.records import Record, StreamKind
+
+
+class Partition(NamedTuple):
+    """A partition of a topic."""
+
+    topic: str
+    number: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A partition that is ours until another one takes it: its stream's row at the moment of the claim."""
+
+    partition: Partition
+    stream_no: int
+    kind: StreamKind
+    epoch: int
+    state: StreamState
+    stopped_reason: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Promotion:
+    """One step of the final balances."""
+
+    number: int
+    breaks_opened: int
+    breaks_resolved: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lag:
+    """How far a partition is behind, in offsets (commit markers included), and where its position stands."""
+
+    records: int
+    position: int
+
+
+class StorePort(Protocol):
+    """The database connection of one partition's worker."""
+
+    async def claim(self, partition: Partition, owner: str) -> Claim:
+        """Takes the partition (epoch + 1). Raises DatabaseUnavailable, ConfigurationRefused."""
+        ...
+
+    async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:
+        """What earlier batches posted. Raises DatabaseUnavailable, Contended."""
+        ...
+
+    async def commit(self, claim: Claim, folded: Folded) -> None:
+        """One db_tx. Raises DatabaseUnavailable, Contended, Fenced, DatabaseRefused."""
+        ...
+
+    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+        """Writes down why the partition stopped. Raises DatabaseUnavailable."""
+        ...
+
+    async def maintain(self) -> None:
+        """What has to be done once a day. Raises DatabaseUnavailable, Contended."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class PromoterPort(Protocol):
+    """The database connection of the promotion."""
+
+    async def step(self) -> Promotion | None:
+        """Moves final balances on by a bounded step; None when there is nothing to do.
+
+        Raises DatabaseUnavailable, Contended, DatabaseRefused.
+        """
+        ...
+
+    async def close(self) -> None: ...
+
+
+class RegistryPort(Protocol):
+    """The posting rules by description version."""
+
+    @property
+    def rules(self) -> RuleBook: ...
+
+    async def refresh(self) -> None:
+        """Reads the registry topic to its end. Raises BrokerUnavailable, DatabaseUnavailable, ConfigurationRefused."""
+        ...
+
+
+class Listener(Protocol):
+    """Who hears of rebalances. Called while the group waits."""
+
+    async def revoked(self, partitions: Sequence[Partition]) -> None: ...
+    async def assigned(self, partitions: Sequence[Partition]) -> None: ...
+
+
+class OffsetsLost(Exception):
+    """The broker no longer has what comes next on these partitions (or never had it): partition → next offset."""
+
+    def __init__(self, offsets: Mapping[Partition, int]) -> None:
+        super().__init__(str(dict(offsets)))
+        self.offsets = dict(offsets)
+
+
+class ConsumerPort(Protocol):
+    """A member of the consumer group."""
+
+    async def start(self, listener: Listener) -> None:
+        """Joins. Raises BrokerUnavailable."""
+        ...
+
+    async def poll(self, timeout_s: float) -> Mapping[Partition, Sequence[Record]]:
+        """Everything that has arrived, or nothing after the timeout. Raises OffsetsLost, BrokerUnavailable."""
+        ...
+
+    def assignment(self) -> frozenset[Partition]: ...
+
+    def seek(self, partition: Partition, offset: int) -> None:
+        """Continues there, and fetches it again if it was paused."""
+        ...
+
+    def pause(self, partition: Partition) -> None: ...
+
+    async def lag(self) -> Mapping[Partition, Lag]:
+        """Of partitions that were fetched at least once."""
+        ...
+
+    async def stop(self) -> None: ...
+
+
+OpenStore = Callable[[], Awaitable[StorePort]]
+"""Connects. Raises DatabaseUnavailable, ConfigurationRefused."""
+
+OpenPromoter = Callable[[], Awaitable[PromoterPort]]
+"""Connects. Raises as OpenStore."""
+
+MakeConsumer = Callable[[], ConsumerPort]

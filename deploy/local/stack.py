@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from deploy.local import compose, configuration
@@ -34,7 +35,7 @@ class PartStatus:
 
 
 def native_parts(layout: Layout, settings: LocalSettings) -> tuple[Kafka, Postgres, Anvil]:
-    """The three parts as processes of this machine; nothing is started. Raises LocalError when anvil is missing."""
+    """The three parts as processes of this machine; nothing is started."""
     mining = () if settings.block_time_s == "on-demand" else ("--block-time", f"{settings.block_time_s:g}")
     return (
         Kafka(
@@ -53,7 +54,7 @@ def native_parts(layout: Layout, settings: LocalSettings) -> tuple[Kafka, Postgr
         ),
         Anvil(
             daemon=Daemon(name="anvil", folder=layout.run),
-            binary=find_binary(layout.node_modules),
+            binary=_anvil(layout),
             port=settings.anvil_port,
             options=(
                 "--silent",  # else five lines a block
@@ -64,6 +65,14 @@ def native_parts(layout: Layout, settings: LocalSettings) -> tuple[Kafka, Postgr
             chain_id=CHAIN_ID,
         ),
     )
+
+
+def _anvil(layout: Layout) -> Path:
+    """anvil's binary, or where it ought to be: down and status must work when it is gone."""
+    try:
+        return find_binary(layout.node_modules)
+    except LocalError:
+        return layout.node_modules / "@foundry-rs" / "anvil"
 
 
 def up(layout: Layout, settings: LocalSettings, say: Say) -> Running:

@@ -109,6 +109,13 @@ def test_a_part_that_dies_while_starting_is_explained_with_its_log(command: Loca
     assert "Traceback" not in done.stderr
 
 
+def test_down_and_status_work_when_what_setup_fetched_is_gone(command: LocalCommand) -> None:
+    (command.folder / "node").unlink()
+    status = command.run("status")
+    assert (status.returncode, status.stdout.count("down")) == (3, 3)
+    assert command.run("down").returncode == 0
+
+
 def test_without_a_stack_the_tools_say_what_to_do(command: LocalCommand) -> None:
     for tool in ("topics", "psql", "tail"):
         done = command.run(tool)

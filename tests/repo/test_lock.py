@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from importlib import metadata
@@ -69,3 +70,16 @@ def _unlocked(name: str, extras: set[str], locked: dict[str, str], seen: set[str
         if needed.marker is None or any(needed.marker.evaluate({"extra": extra}) for extra in [*extras, ""]):
             missing |= _unlocked(canonicalize_name(needed.name), needed.extras, locked, seen)
     return missing
+
+
+def test_anvil_is_not_left_out_on_the_node_of_debian() -> None:
+    """npm drops an optional package whose ``engines`` do not fit; anvil is a binary, and needs no Node at all."""
+    lock = json.loads((ROOT / "deploy" / "local" / "node" / "package-lock.json").read_text(encoding="utf-8"))
+    anvils = {name: package for name, package in lock["packages"].items() if "/anvil-" in name}
+    assert len(anvils) == 4
+    assert not [name for name, package in anvils.items() if "engines" in package or not package["optional"]]
+
+
+def test_the_npm_lock_names_no_address() -> None:
+    lock = json.loads((ROOT / "deploy" / "local" / "node" / "package-lock.json").read_text(encoding="utf-8"))
+    assert not [name for name, package in lock["packages"].items() if "resolved" in package]

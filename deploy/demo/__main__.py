@@ -8,7 +8,6 @@ import json
 import os
 import re
 import signal
-import sys
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -66,7 +65,9 @@ def demo(
     options = Options(
         seed=seed if seed_argument is None else seed_argument, name=name, folder=place, block_period_s=block_ms / 1000
     )
-    console = Console(stderr=as_json, width=None if sys.stdout.isatty() else WIDTH)
+    console = Console(stderr=as_json)
+    if not console.is_terminal:
+        console = Console(stderr=as_json, width=WIDTH)
     progress = Progress(seed=options.seed)
     try:
         with open_view(progress, console) as view:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, Final
 
 from rich.console import Console, RenderableType
@@ -17,18 +18,17 @@ from deploy.demo.actors import account_name
 from deploy.demo.judge import MONEY_EVENTS, money_events
 from deploy.demo.outcome import Outcome
 from deploy.demo.view import WIDTH
-from deploy.local.failure import LocalError
-from deploy.local.native import postgres
 from deploy.local.paths import REPOSITORY
 
 FRACTION_DIGITS: Final = 6  # shown; the database has all of them
-NAMES_OF_KINDS: Final = {"account": "accounts", "onchain": "on chain", "contract": "unexplained (clearing)"}
+NAMES_OF_KINDS: Final = {"account": "accounts", "onchain": "on chain", "contract": "unexplained outflow"}
 
 
 def print_report(outcome: Outcome, console: Console) -> None:
     """Everything that a reader should see, the verdict last."""
+    width = min(WIDTH, console.width)
     for part in _parts(outcome):
-        console.print(part, width=WIDTH, highlight=False)
+        console.print(part, width=width, highlight=False)
 
 
 def _parts(outcome: Outcome) -> Iterator[RenderableType]:
@@ -59,14 +59,15 @@ def _section(title: str, note: str = "") -> Iterator[RenderableType]:
 
 
 def amount(text: str | None) -> str:
-    """A decimal from the database with thousands separators and at most FRACTION_DIGITS digits, cut, not rounded."""
+    """A decimal from the database with thousands separators and FRACTION_DIGITS digits, cut, not rounded.
+
+    ``…`` or a blank follows, so that columns of it line up.
+    """
     if text is None:
         return "?"
     sign, whole, fraction = _split(text)
-    if not fraction:
-        return f"{sign}{int(whole):,}.00"
-    cut = fraction[:FRACTION_DIGITS].rstrip("0").ljust(2, "0")
-    return f"{sign}{int(whole):,}.{cut}{'…' if len(fraction.rstrip('0')) > FRACTION_DIGITS else ''}"
+    more = "…" if fraction[FRACTION_DIGITS:].strip("0") else " "
+    return f"{sign}{int(whole):,}.{fraction[:FRACTION_DIGITS].ljust(FRACTION_DIGITS, '0')}{more}"
 
 
 def _split(text: str) -> tuple[str, str, str]:
@@ -141,9 +142,10 @@ def _reconciliation(outcome: Outcome) -> Iterator[RenderableType]:
     )
     for row in outcome.books.breaks:
         place = f" since block {row['began_in_block']}" if row["began_in_block"] is not None else ""
-        line = f"break ({row['kind']}){place}: {amount(row['difference'])} {row['asset']}, {_short(row['subject'])}"
+        difference = amount(row["difference"]).strip()
+        line = f"break ({row['kind']}){place}: {difference} {row['asset']}, {_short(row['subject'])}"
         yield Text(line, style="yellow")
-    taken = amount(format_units(silent.amount, silent.decimals))
+    taken = amount(format_units(silent.amount, silent.decimals)).strip()
     yield Text(f"expected: one, the vault's silent withdrawal of {taken} {silent.asset} in block {silent.block}")
 
 
@@ -167,11 +169,8 @@ def _reorg(outcome: Outcome) -> Table:
     table.add_row("dropped", f"{_paid(dropped)}, tx {reorg.dropped_tx[:10]}…, was in block {reorg.dropped_from_block}")
     moving = f"from block {reorg.moved_from_block} to block {reorg.moved_to_block}"
     table.add_row("moved", f"{_paid(moved)}, tx {reorg.moved_tx[:10]}…, {moving}")
-    table.add_row("Kafka", f"{heard.ops['retracted']} retracted, {heard.ops['applied']} applied in all")
-    table.add_row(
-        "journal",
-        f"{outcome.books.posted} entries, {outcome.books.reversed} contra entries, {outcome.books.transfers} transfers",
-    )
+    table.add_row("Kafka", f"{heard.ops['retracted']} events retracted, of {heard.ops['applied']} applied")
+    table.add_row("journal", f"{outcome.books.reversed} contra entries, beside {outcome.books.posted} that post")
     return table
 
 
@@ -179,7 +178,7 @@ def _paid(events: list[Any]) -> str:
     for event in events:
         if event.event == "InvoicePaid":
             paid = event.amounts[0]
-            value = amount(format_units(int(paid.base_units), paid.decimals))
+            value = amount(format_units(int(paid.base_units), paid.decimals)).strip()
             return f"payment of {value} {paid.symbol} to {account_name(event.args['merchantId'])}"
     return "payment"
 
@@ -213,25 +212,18 @@ def _next(outcome: Outcome) -> Table:
     table = _table("", "")
     table.show_header = False
     python = ".venv/bin/python" if (REPOSITORY / ".venv").exists() else "python"
-    config = _shown(str(stage.config))
-    table.add_row("books", f"{_psql()} '{stage.reader_dsn}'")
-    table.add_row("", "  SELECT * FROM finance.account_statement WHERE subject … ; \\dv finance.*")
-    table.add_row("balances", f"{python} -m ledger balances --config {config}")
-    table.add_row("topic", f"{python} -m deploy.demo.tail --config {config}")
-    table.add_row("logs", f"{_shown(str(stage.folder))}/indexer.log, ledger.log")
+    config = f"--config {_shown(stage.config)}"
+    table.add_row(_shown(stage.psql), "the books, as finance reads them: \\dv finance.*")
+    table.add_row(f"{python} -m ledger balances {config}", "every balance")
+    table.add_row(f"{python} -m indexer status {config}", "what is published")
+    table.add_row(f"{python} -m deploy.demo.tail {config}", "the topic, retractions too")
+    table.add_row(f"{python} -m deploy.demo --seed {outcome.plan.seed + 1}", "another business")
+    table.add_row(f"{_shown(stage.folder)}/indexer.log, ledger.log", "what the services said")
     return table
 
 
-def _psql() -> str:
-    try:
-        program = postgres.find_programs() / "psql"
-    except LocalError:
-        return "psql"
-    return _shown(str(program)) if program.exists() else "psql"
-
-
-def _shown(path: str) -> str:
-    return path.removeprefix(f"{REPOSITORY}/")
+def _shown(path: Path) -> str:
+    return str(path).removeprefix(f"{REPOSITORY}/")
 
 
 def _result(outcome: Outcome) -> Text:

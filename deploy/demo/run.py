@@ -14,7 +14,7 @@ from typing import Final
 import aiohttp
 
 from deploy.demo import stage as staging
-from deploy.demo.actors import ASSETS, VAULT
+from deploy.demo.actors import ASSETS, KINDS, VAULT
 from deploy.demo.books import read_books
 from deploy.demo.business import DEPLOYED_IN_BLOCK, make_plan
 from deploy.demo.chain import OPTIONS, Chain, DoneReorg
@@ -121,7 +121,8 @@ class Run:
             await performance.set_up()
             staging.write_deployment(self._stage, chain.addresses)
             staging.write_settings(self._stage)
-            phase.note = f"{len(chain.addresses)} addresses, blocks {DEPLOYED_IN_BLOCK} to {chain.head.number}"
+            staging.write_psql(self._stage)
+            phase.note = f"4 contracts, {len(KINDS)} accounts, blocks {DEPLOYED_IN_BLOCK} to {chain.head.number}"
 
     async def _start(self) -> None:
         """Topics and tables, then both services and their observers."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
+import shlex
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from deploy.demo.actors import CHAIN_ID, GATEWAY, TOKENS, VAULT
 from deploy.demo.business import DEPLOYED_IN_BLOCK
 from deploy.demo.failure import DemoFailure
 from deploy.local import configuration, stack
+from deploy.local.failure import LocalError
+from deploy.local.native import postgres
 from deploy.local.native.anvil import find_binary, native_binary
 from deploy.local.paths import REPOSITORY, layout
 
@@ -83,6 +86,11 @@ class Stage:
     @property
     def config(self) -> Path:
         return self.folder / "chainbooks.toml"
+
+    @property
+    def psql(self) -> Path:
+        """A program that opens the books as finance reads them."""
+        return self.folder / "psql"
 
     @property
     def overlay(self) -> Path:
@@ -146,6 +154,17 @@ def write_settings(stage: Stage) -> None:
         lines += [f"{name} = {json.dumps(value)}" for name, value in fields.items()]
     stage.config.touch(mode=0o600)
     stage.config.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def write_psql(stage: Stage) -> None:
+    """A program of one line: psql, wherever it is, as the reader."""
+    try:
+        program = postgres.find_programs() / "psql"
+    except LocalError:
+        program = Path("psql")
+    command = shlex.join([str(program) if program.exists() else "psql", stage.reader_dsn])
+    stage.psql.write_text(f'#!/bin/sh\n# Written by the demo.\nexec {command} "$@"\n', encoding="utf-8")
+    stage.psql.chmod(0o700)
 
 
 def write_deployment(stage: Stage, addresses: dict[str, str]) -> None:

@@ -29,30 +29,31 @@ class Heard:
 
 
 class Tap:
-    """A consumer without a group, from the beginning, read_committed. Call ``run`` as a task, then ``close``."""
+    """A consumer without a group, from the beginning, read_committed. Call ``run`` as a task."""
 
     def __init__(self, *, bootstrap_servers: str, topic: str, partitions: int) -> None:
         self.heard = Heard()
         self._assigned = [TopicPartition(topic, number) for number in range(partitions)]
-        self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=bootstrap_servers,
+        self._bootstrap_servers = bootstrap_servers
+
+    async def run(self) -> None:
+        """Reads until cancelled."""
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._bootstrap_servers,
             isolation_level="read_committed",
             enable_auto_commit=False,
             auto_offset_reset="earliest",
         )
-
-    async def run(self) -> None:
-        """Reads until cancelled."""
-        await self._consumer.start()
+        await consumer.start()
         try:
-            self._consumer.assign(self._assigned)
+            consumer.assign(self._assigned)
             while True:
-                batches = await self._consumer.getmany(timeout_ms=POLL_MS)
+                batches = await consumer.getmany(timeout_ms=POLL_MS)
                 for records in batches.values():
                     for record in records:
                         self._take(record)
         finally:
-            await self._consumer.stop()
+            await consumer.stop()
 
     def _take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         headers = dict(record.headers)

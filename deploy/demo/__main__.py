@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import os
 import re
@@ -14,6 +13,7 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 
+from deploy.demo.beside import beside
 from deploy.demo.business import DEFAULT_SEED
 from deploy.demo.failure import DemoFailure
 from deploy.demo.judge import problems
@@ -93,16 +93,11 @@ async def _perform(
     task = asyncio.current_task()
     assert task is not None
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-    refreshing = asyncio.ensure_future(view.refresh())
-    try:
+    async with beside(view.refresh()):
         with view.phase("services") as phase:
             services = await asyncio.to_thread(find_services, kafka=kafka, postgres=postgres, anvil=anvil, say=view.say)
             phase.note = f"Kafka {services.kafka}, PostgreSQL, anvil"
         outcome = await Run(options, services, view, progress).perform()
-    finally:
-        refreshing.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await refreshing
     outcome.problems = problems(outcome)
     return outcome
 

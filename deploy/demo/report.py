@@ -211,14 +211,16 @@ def _next(outcome: Outcome) -> Table:
     stage = outcome.stage
     table = _table("", "")
     table.show_header = False
+    table.columns[1].no_wrap = False
+    table.columns[1].overflow = "fold"
     python = ".venv/bin/python" if (REPOSITORY / ".venv").exists() else "python"
     config = f"--config {_shown(stage.config)}"
-    table.add_row(_shown(stage.psql), "the books, as finance reads them: \\dv finance.*")
-    table.add_row(f"{python} -m ledger balances {config}", "every balance")
-    table.add_row(f"{python} -m indexer status {config}", "what is published")
-    table.add_row(f"{python} -m deploy.demo.tail {config}", "the topic, retractions too")
-    table.add_row(f"{python} -m deploy.demo --seed {outcome.plan.seed + 1}", "another business")
-    table.add_row(f"{_shown(stage.folder)}/indexer.log, ledger.log", "what the services said")
+    table.add_row("the books in SQL", f"{_shown(stage.psql)}   then: \\dv finance.*")
+    table.add_row("every balance", f"{python} -m ledger balances {config}")
+    table.add_row("what is published", f"{python} -m indexer status {config}")
+    table.add_row("the topic, line by line", f"{python} -m deploy.demo.tail {config}")
+    table.add_row("what the services said", f"{_shown(stage.folder)}/indexer.log, {_shown(stage.folder)}/ledger.log")
+    table.add_row("another business", f"make demo SEED={outcome.plan.seed + 1}")
     return table
 
 

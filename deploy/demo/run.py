@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import fcntl
 import json
 import time
 from collections.abc import AsyncIterator, Callable
@@ -15,6 +16,7 @@ import aiohttp
 
 from deploy.demo import stage as staging
 from deploy.demo.actors import ASSETS, KINDS, VAULT
+from deploy.demo.beside import beside
 from deploy.demo.books import read_books
 from deploy.demo.business import DEPLOYED_IN_BLOCK, make_plan
 from deploy.demo.chain import OPTIONS, Chain, DoneReorg
@@ -77,6 +79,8 @@ class Run:
         )
         self._indexer = Service(module="indexer", folder=stage.folder, config=stage.config, port=indexer_port)
         self._ledger = Service(module="ledger", folder=stage.folder, config=stage.config, port=ledger_port)
+        self._tables_made = asyncio.Event()
+        self._started_services = asyncio.Event()
         self._tap = Tap(bootstrap_servers=services.kafka, topic=stage.topics.events, partitions=staging.PARTITIONS)
         self._sight = Sight(stage.reader_dsn)
         progress.heard = self._tap.heard
@@ -90,7 +94,7 @@ class Run:
         async with chain, self._processes():
             await self._prepare(chain, performance)
             first = chain.head.number + 1
-            async with self._watching():
+            async with beside(self._listen(), self._look(), self._guard()):
                 await self._start()
                 reorg = await performance.do_business(self._view, self._booked)
                 with self._view.phase("finality") as phase:
@@ -102,12 +106,21 @@ class Run:
 
     @contextlib.asynccontextmanager
     async def _processes(self) -> AsyncIterator[None]:
-        """Whatever was started is stopped, services first, all by pid."""
-        try:
-            yield
-        finally:
-            await asyncio.gather(*(asyncio.to_thread(each.stop) for each in (self._indexer, self._ledger)))
-            self._anvil.stop()
+        """Whatever was started is stopped, services first, all by pid; before it, what a killed run left."""
+        with (self._options.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as exc:
+                raise DemoFailure(f"another run named {self._options.name!r} is going on", look="--name") from exc
+            await self._stop()
+            try:
+                yield
+            finally:
+                await self._stop()
+
+    async def _stop(self) -> None:
+        await asyncio.gather(*(asyncio.to_thread(each.stop) for each in (self._indexer, self._ledger)))
+        self._anvil.stop()
 
     async def _prepare(self, chain: Chain, performance: Performance) -> None:
         with self._view.phase("chain and contracts") as phase:
@@ -137,20 +150,6 @@ class Run:
             async with aiohttp.ClientSession() as http:
                 await asyncio.gather(self._indexer.await_ready(http), self._ledger.await_ready(http))
             self._started_services.set()
-
-    @contextlib.asynccontextmanager
-    async def _watching(self) -> AsyncIterator[None]:
-        """Listens to topic and database and watches the processes meanwhile; what goes wrong there ends the run."""
-        self._tables_made = asyncio.Event()
-        self._started_services = asyncio.Event()
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(each) for each in (self._listen(), self._look(), self._guard())]
-                yield
-                for task in tasks:
-                    task.cancel()
-        except BaseExceptionGroup as failures:
-            raise _first(failures) from None
 
     async def _listen(self) -> None:
         await self._tables_made.wait()
@@ -246,13 +245,3 @@ def _verdict(what: str, code: int, out: str, err: str) -> Verdict:
         return Verdict(exit_code=code, document=json.loads(out))
     except ValueError as exc:
         raise DemoFailure(f"{what} printed no JSON: {(err or out).strip()[-500:]}") from exc
-
-
-def _first(failures: BaseExceptionGroup[BaseException]) -> BaseException:
-    """The first failure of a group that is not a mere cancellation."""
-    for each in failures.exceptions:
-        if isinstance(each, BaseExceptionGroup):
-            return _first(each)
-        if not isinstance(each, asyncio.CancelledError):
-            return each
-    return failures.exceptions[0]

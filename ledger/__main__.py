@@ -207,11 +207,11 @@ def _print_status(document: dict[str, Any]) -> None:
     table = Table(
         "topic", "partition", "next offset", "seq", "latest", "safe", "finalized", "entries", "owner", "state"
     )
+    columns = ["topic", "partition", "next_offset", "stream_seq", "latest_number", "safe_number", "finalized_number"]
     for s in document["streams"]:
         state = f"STOPPED at {s['stopped_offset']}: {s['stopped_reason']}" if s["stopped_reason"] else "ok"
-        columns = ("topic", "partition", "next_offset", "stream_seq", "latest_number", "safe_number")
-        columns += ("finalized_number", "entries", "owner")
-        table.add_row(*("-" if s[c] is None else str(s[c]) for c in columns), state)
+        cells = (s[column] for column in [*columns, "entries", "owner"])
+        table.add_row(*("-" if cell is None else str(cell) for cell in cells), state)
     out.print(table)
     final = document["final_block"]
     out.print(

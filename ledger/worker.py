@@ -66,6 +66,7 @@ class Worker:
         self._closing = False
         self._work = asyncio.Event()
         self._room = asyncio.Event()
+        self._settled = asyncio.Event()
         self._done = asyncio.Event()
         self._maintained_at = time.monotonic()
 
@@ -89,6 +90,12 @@ class Worker:
             self._traceparent = next((v for k, v in records[-1].headers if k == "traceparent"), None)
         self._work.set()
 
+    async def settled(self) -> None:
+        """Returns when everything that was fed is committed, or the worker has ended."""
+        while not self.idle and self.ended is None:
+            self._settled.clear()
+            await self._settled.wait()
+
     async def close(self, *, timeout_s: float) -> None:
         """Finishes the batch that is under way, drops the rest. Returns after the timeout in any case."""
         self._closing = True
@@ -111,6 +118,7 @@ class Worker:
         finally:
             self.ended = self.ended or Ended(how="closed")
             self._room.set()
+            self._settled.set()
             self._done.set()
             await self._store.close()
 
@@ -126,6 +134,7 @@ class Worker:
             items = [self._waiting.popleft() for _ in range(count)]
             self._room.set()
             stop = await self._settle(items) if items else None
+            self._settled.set()
             if stop is None and not self._waiting:
                 stop = self._stop
             if stop is not None:
@@ -189,7 +198,7 @@ class Worker:
             await self._registry.refresh()
         wanted = needs(items, self._state, careful=careful)
         known = await self._store.read_back(self.claim, wanted)
-        return fold(items, self._state, known, self._registry.rules)
+        return fold(items, self._state, known, self._registry.rules, stream_id=self._scanned.stream_id)
 
     async def _maintain(self) -> None:
         if time.monotonic() - self._maintained_at > MAINTENANCE_EVERY_S:

@@ -146,9 +146,14 @@ def needs(items: Sequence[Item], state: StreamState, *, careful: bool = False) -
     )
 
 
-def fold(items: Sequence[Item], state: StreamState, known: Knowledge, rules: RuleBook) -> Folded:
-    """Decides the batch. Ends at the first item that stops the partition; what came before it stands."""
-    return _Fold(state, known, rules).run(items)
+def fold(
+    items: Sequence[Item], state: StreamState, known: Knowledge, rules: RuleBook, *, stream_id: str | None
+) -> Folded:
+    """Decides the batch. Ends at the first item that stops the partition; what came before it stands.
+
+    ``stream_id`` is the stream's, as the scan of these items found it.
+    """
+    return _Fold(state, known, rules, stream_id).run(items)
 
 
 def refusing(items: Iterable[Item], seq: int, reason: str) -> list[Item]:
@@ -174,8 +179,9 @@ def refusing(items: Iterable[Item], seq: int, reason: str) -> list[Item]:
 class _Fold:
     """The state of one fold while it goes through the items."""
 
-    def __init__(self, state: StreamState, known: Knowledge, rules: RuleBook) -> None:
+    def __init__(self, state: StreamState, known: Knowledge, rules: RuleBook, stream_id: str | None) -> None:
         self._before = state
+        self._stream_id = stream_id
         self._known = known
         self._rules = rules
         self._entries: list[Entry] = []
@@ -200,12 +206,11 @@ class _Fold:
         self._read_back()
         position = self._before.position
         stop: Stop | None = None
-        stream_id = position.stream_id
         for item in items:
             stop = self._take(item)
             if stop is not None:
                 break
-            position = Position(next_offset=item.offset + 1, stream_id=stream_id, stream_seq=item.seq)
+            position = Position(next_offset=item.offset + 1, stream_id=self._stream_id, stream_seq=item.seq)
         return Folded(
             before=self._before,
             after=self._after(position),

@@ -18,7 +18,7 @@ from contracts.problems import RegistryError
 from deploy.runtime import exit_codes, log
 from deploy.runtime.settings import SettingsError, effective, load
 from indexer.core.state import StateUnreadable
-from indexer.errors import FatalError, RetryableError
+from indexer.errors import DependencyAway, FatalError, RetryableError
 from indexer.settings import IndexerSettings
 
 if TYPE_CHECKING:
@@ -142,6 +142,8 @@ def _perform(call: Awaitable[_T]) -> _T:
     """Runs the command; an operating error becomes one sentence and its exit code."""
     try:
         return _run(call)
+    except DependencyAway as exc:
+        _fail("a dependency stayed away", [str(exc)], exit_codes.DEPENDENCY)
     except FatalError as exc:
         _fail("refused", [str(exc)], exit_codes.USAGE)
     except StateUnreadable as exc:

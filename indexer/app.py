@@ -10,6 +10,7 @@ import socket
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 from aiokafka.partitioner import murmur2
@@ -28,13 +29,22 @@ from indexer.adapters.kafka_topics import KafkaTopics, plans
 from indexer.adapters.node import Node
 from indexer.core.assemble import Assembler
 from indexer.core.state import LoadedState, load
-from indexer.errors import ConfigurationRefused, Latched, RetryableError, StateRefused, Superseded
+from indexer.errors import (
+    ConfigurationRefused,
+    DependencyAway,
+    Latched,
+    PublishingRefused,
+    RetryableError,
+    StateRefused,
+    Superseded,
+)
 from indexer.fetch import Fetcher
 from indexer.observe import Observer
 from indexer.pipeline import Limits, Pipeline
 from indexer.session import ChainPlan, ContractStart
 from indexer.settings import IndexerSettings
 
+STOP_S: Final = 4.0  # SIGTERM to the end of everything but the health server
 _log = structlog.get_logger(__name__)
 
 
@@ -79,10 +89,10 @@ async def read_status(settings: IndexerSettings) -> ChainStatus:
     topics = topics_of(settings)
     await _admin(settings).check(plans(topics, partitions=settings.kafka.partitions))
     reader = KafkaStateReader(bootstrap_servers=settings.kafka.bootstrap_servers)
-    state = load(await reader.read(topics.state))
+    state = load(await reader.read(topics.state, to_the_very_end=False))
     node_head, node_error = None, None
     async with AsyncExitStack() as stack:
-        node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)])
+        node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)], chain_id=settings.chain.id)
         try:
             latest = await node.header_by_tag("latest")
             node_head = latest.number if latest else None
@@ -95,7 +105,8 @@ async def run(settings: IndexerSettings) -> int:
     """Follows the chain until SIGTERM or SIGINT. Returns the exit code."""
     registry = registry_of(settings)
     topics = topics_of(settings)
-    instance_id = settings.indexer.instance_id or f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}"
+    name = settings.indexer.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+    instance_id = f"{name}-{secrets.token_hex(4)}"  # two processes with one configured name are still two
     structlog.contextvars.bind_contextvars(chain=settings.chain.name)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -108,7 +119,12 @@ async def run(settings: IndexerSettings) -> int:
     )
     async with AsyncExitStack() as stack:
         stack.callback(measures.shutdown)
-        observer = Observer(measures, chain=settings.chain.name, head_lag_max_s=settings.indexer.head_lag_max_s)
+        observer = Observer(
+            measures,
+            chain=settings.chain.name,
+            head_lag_max_s=settings.indexer.head_lag_max_s,
+            head_age_max_s=settings.indexer.head_age_max_s,
+        )
         await stack.enter_async_context(
             HealthServer(
                 host=settings.telemetry.host,
@@ -117,7 +133,7 @@ async def run(settings: IndexerSettings) -> int:
                 exposition=measures.exposition,
             )
         )
-        node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)])
+        node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)], chain_id=settings.chain.id)
         heads = Heads(settings.chain.rpc_ws.get_secret_value() if settings.chain.rpc_ws else None)
         pipeline = _pipeline(settings, registry, node, heads, observer, instance_id=instance_id, topics=topics)
         return await _serve(settings, pipeline, node, heads, observer, stop)
@@ -132,7 +148,7 @@ async def _serve(
     stop: asyncio.Event,
 ) -> int:
     async def follow() -> None:
-        await pipeline.until_up("node", lambda: node.check(settings.chain.id))
+        await pipeline.until_up("node", node.check)
         wanted = plans(topics_of(settings), partitions=settings.kafka.partitions)
         await pipeline.until_up("kafka", lambda: _admin(settings).check(wanted))
         await pipeline.run()
@@ -145,10 +161,15 @@ async def _serve(
         code = exit_codes.OK
         if following.done():
             code = await _ended(following, observer, stop)
-        else:
-            following.cancel()
-            await asyncio.wait({following})
-            await pipeline.release()
+        try:
+            async with asyncio.timeout(STOP_S):
+                while not following.done():
+                    following.cancel()
+                    await asyncio.wait({following}, timeout=1.0)
+                if code != exit_codes.SUPERSEDED:
+                    await pipeline.release()
+        except TimeoutError:
+            _log.warning("not everything was closed in time; the lease and an open kafka_tx run out by themselves")
         listening.cancel()
         stopping.cancel()
     _log.info("stopped", exit_code=code)
@@ -167,10 +188,10 @@ async def _ended(following: asyncio.Future[None], observer: Observer, stop: asyn
         case Superseded():
             _log.error("superseded", reason=str(failure))
             return exit_codes.SUPERSEDED
-        case ConfigurationRefused() | StateRefused():
+        case ConfigurationRefused() | StateRefused() | PublishingRefused():
             _log.error("refused", reason=str(failure))
             return exit_codes.USAGE
-        case RetryableError():
+        case DependencyAway():
             _log.error("a dependency stayed away too long", reason=str(failure))
             return exit_codes.DEPENDENCY
         case None:

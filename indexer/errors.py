@@ -19,6 +19,10 @@ class NodeUnavailable(RetryableError):
     """The node is away, slow, or answered with an error that says nothing about our request."""
 
 
+class MethodMissing(NodeUnavailable):
+    """The node does not have this JSON-RPC method (−32601)."""
+
+
 class NodeBehind(RetryableError):
     """The node does not have this block (yet, or any more). Never evidence that there are no logs."""
 
@@ -45,6 +49,14 @@ class Fenced(RetryableError):
 
 class BrokerUnavailable(RetryableError):
     """Kafka is away or does not answer in time."""
+
+
+class PublishingRefused(FatalError):
+    """Kafka refuses a record or this client for good: asking again cannot help. Exit code 2."""
+
+
+class DependencyAway(FatalError):
+    """A node or Kafka stayed away longer than the limit. Exit code 3."""
 
 
 class ConfigurationRefused(FatalError):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Final, Literal
 
 from indexer.core.assemble import Assembler, MadeRecord, PlacedLog
@@ -14,12 +15,21 @@ from indexer.core.blocks import Header
 from indexer.core.bloom import contains, may_hold_logs
 from indexer.core.plan import Tips
 from indexer.core.state import BlockState
-from indexer.errors import NodeBehind, NodeLied, NodeUnavailable, RangeTooLarge
+from indexer.errors import MethodMissing, NodeBehind, NodeLied, RangeTooLarge
 from indexer.ports import LogFilter, NodePort
 
 BLOCKS_IN_FLIGHT: Final = 8
 
 Finality = Literal["tags"] | int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """What a range of blocks below finality holds."""
+
+    first: Header  # its parent must be what was published last
+    last: Header
+    records: list[MadeRecord]
 
 
 class Fetcher:
@@ -69,16 +79,23 @@ class Fetcher:
         """The blocks with their records, as they are published for the first time."""
         return list(await asyncio.gather(*(self._block(header) for header in headers)))
 
-    async def chunk(self, from_block: int, to_block: int) -> tuple[list[MadeRecord], Header]:
-        """The records of an inclusive range at or below finality, and the header of its last block."""
-        logs, last = await asyncio.gather(self._range(from_block, to_block), self.at(to_block))
-        if logs and logs[-1].block_number == last.number and logs[-1].block_hash != last.hash:
-            raise NodeLied(f"{self.node.name} gives block {last.number} two hashes below finality")
+    async def chunk(self, from_block: int, to_block: int) -> Chunk:
+        """An inclusive range at or below finality: its records, its first and its last header.
+
+        The headers are asked for after the logs, so that a chain that changes in between is seen.
+        """
+        logs = await self._range(from_block, to_block)
+        first, last = await asyncio.gather(self.at(from_block), self.at(to_block))
+        hashes = {first.number: first.hash, last.number: last.hash}
         untimed = sorted({log.block_number for log in logs if not log.block_timestamp})
-        if untimed:
-            headers = await asyncio.gather(*(self.at(number) for number in untimed))
-            logs = _timed(logs, {header.number: header for header in headers}, self.node.name)
-        return self._assembler.records(logs), last
+        headers = await asyncio.gather(*(self.at(number) for number in untimed))
+        hashes |= {header.number: header.hash for header in headers}
+        for log in logs:
+            if hashes.setdefault(log.block_number, log.block_hash) != log.block_hash:
+                raise NodeLied(f"{self.node.name} gives block {log.block_number} two hashes below finality")
+        times = {header.number: header.timestamp for header in headers}
+        timed = [log.at_time(times[log.block_number]) if log.block_number in times else log for log in logs]
+        return Chunk(first=first, last=last, records=self._assembler.records(timed))
 
     async def _range(self, from_block: int, to_block: int) -> list[PlacedLog]:
         if from_block < to_block:
@@ -95,7 +112,10 @@ class Fetcher:
         return BlockState(header=header, canonical=True, revision=1, records=tuple(m.stored() for m in made))
 
     async def _logs(self, header: Header) -> list[PlacedLog]:
-        logs = await self.node.logs_of_block(header, self._wanted)
+        try:
+            logs = await self.node.logs_of_block(header, self._wanted)
+        except RangeTooLarge:
+            return await self.node.logs_from_receipts(header, self._wanted)
         bloom = int.from_bytes(header.logs_bloom, "big")
         for log in logs:
             if not all(contains(bloom, part) for part in (bytes.fromhex(log.address[2:]), *log.topics)):
@@ -106,7 +126,7 @@ class Fetcher:
             return logs
         try:
             return await self.node.logs_from_receipts(header, self._wanted)
-        except NodeUnavailable:  # the node has no eth_getBlockReceipts: a second look has to do
+        except MethodMissing:  # a second look has to do: the bloom may be wrong, receipts would prove it
             return await self.node.logs_of_block(header, self._wanted)
 
     async def _tag(self, tag: Literal["latest", "safe", "finalized"]) -> Header:
@@ -116,16 +136,3 @@ class Fetcher:
                 f"{self.node.name} has no {tag!r} block; if it never has, set [chain] finality to a depth such as 64"
             )
         return header
-
-
-def _timed(logs: Sequence[PlacedLog], headers: dict[int, Header], name: str) -> list[PlacedLog]:
-    out = []
-    for log in logs:
-        header = headers.get(log.block_number)
-        if header is None:
-            out.append(log)
-            continue
-        if header.hash != log.block_hash:
-            raise NodeLied(f"{name} gives block {log.block_number} two hashes below finality")
-        out.append(log.at_time(header.timestamp))
-    return out

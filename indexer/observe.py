@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from deploy.runtime.health import Readiness
 from deploy.runtime.telemetry import Telemetry, traceparent
@@ -15,13 +16,17 @@ from indexer.core.compose import Change, KafkaTx
 from indexer.core.plan import Tips
 from indexer.core.state import Cursor
 
+HEAD_DIFFERENCE_MAX: Final = 2  # blocks
+
 
 class Observer:
     """Collects from the pipeline; the health server asks ``readiness``."""
 
-    def __init__(self, telemetry: Telemetry, *, chain: str, head_lag_max_s: float) -> None:
+    def __init__(self, telemetry: Telemetry, *, chain: str, head_lag_max_s: float, head_age_max_s: float = 0.0) -> None:
         self._chain = {"chain": chain}
         self._head_lag_max_s = head_lag_max_s
+        self._head_age_max_s = head_age_max_s
+        self._head_at = 0
         self._tracer = telemetry.tracer
         meter = telemetry.meter
         self._node_head = meter.create_gauge("chainbooks_indexer_node_head", description="newest block of the node")
@@ -58,6 +63,7 @@ class Observer:
         self._waiting.pop(stage, None)
 
     def stalled(self, reason: str) -> None:
+        """Why publishing pauses; empty when it does not."""
         self._stall = reason
 
     def halted(self, reason: str) -> None:
@@ -69,10 +75,10 @@ class Observer:
         self._owner = ""
         self._tips_at = time.monotonic()
         self._node_head_number = tips.latest.number
+        self._head_at = tips.latest.timestamp
         self._node_head.set(tips.latest.number, self._chain)
 
     def followed(self, cursor: Cursor) -> None:
-        self._stall = ""
         self._cursor = cursor
         self._head.set(cursor.head.number, self._chain)
         self._final.set(cursor.finalized.number, self._chain)
@@ -126,8 +132,13 @@ class Observer:
             if silent_s > self._head_lag_max_s:
                 reasons.append(f"the node has told nothing for {silent_s:.0f} s")
             behind = self._node_head_number - self._cursor.head.number
-            if behind > 2:
+            if behind > HEAD_DIFFERENCE_MAX:
                 reasons.append(f"{behind} blocks behind the node")
+            if behind < -HEAD_DIFFERENCE_MAX:
+                reasons.append(f"the node is {-behind} blocks behind what is published")
+            age_s = time.time() - self._head_at
+            if self._head_age_max_s and age_s > self._head_age_max_s:
+                reasons.append(f"the newest block is {age_s:.0f} s old")
         return Readiness(ready=not reasons, reasons=reasons)
 
 

@@ -1,7 +1,7 @@
 """Follows one chain: look at the tips, step the chain view, fetch, publish, repeat. The core decides, this performs.
 
-Retries live here. A node that is away is asked again with jitter while the lease is kept; anything that goes wrong with
-the producer ends the session, and the next one starts from the state topic.
+A node that is away is asked again with jitter; while a node works on an answer the lease is kept. Anything that goes
+wrong with the producer ends the session, and the next one starts from the state topic.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import structlog
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay, wait_random_exponential
 
+from contracts.messages import BlockRef
 from indexer.core.blocks import Header
 from indexer.core.chain import (
     FetchHeader,
@@ -41,13 +41,15 @@ from indexer.errors import (
 )
 from indexer.fetch import Fetcher
 from indexer.observe import Observer
+from indexer.patience import Patience
 from indexer.ports import ClockPort, HeadsPort, PublisherPort, StatePort
 from indexer.session import ChainPlan, Session, judge_fencing, open_session
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 RELEASE_S: Final = 1.0
-_NODE_ERRORS: Final = (NodeUnavailable, NodeBehind, NodeLied)
+LINKED_AT_ONCE: Final = 256  # blocks that one step may run ahead of the head: bounds the candidate and the branch
+NODE_ERRORS: Final = (NodeUnavailable, NodeBehind, NodeLied, RangeTooLarge)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,54 +87,59 @@ class Pipeline:
         self._heads = heads
         self._clock = clock
         self._observer = observer
+        self._patience = Patience(clock=clock, observer=observer, chain=chain.topics.chain)
         self._session: Session | None = None
         self._range_blocks = limits.range_blocks_max
 
     async def run(self) -> None:
-        """Raises FatalError, or RetryableError when an outage outlasts its limit."""
-        patience_s = self._limits.start_timeout_s
+        """Raises FatalError; DependencyAway when an outage outlasts its limit."""
+        limit_s = self._limits.start_timeout_s
         while True:
-            session = await self._persistently("open", self._open, patience_s=patience_s, sleep=self._clock.sleep)
-            patience_s = self._limits.outage_max_s
+            session = await self._patience.until("open", self._open, limit_s=limit_s)
+            limit_s = self._limits.outage_max_s
             self._session = session
             try:
                 await self._follow(session)
-            except Fenced as exc:
-                _log.warning("fenced by a newer producer", chain=self._chain.topics.chain, reason=str(exc))
-                await self._discard(session)
-                await self._persistently("fencing", self._judge, patience_s=patience_s, sleep=self._clock.sleep)
-            except (PublisherLost, BrokerUnavailable) as exc:
+            except (Fenced, PublisherLost, BrokerUnavailable) as exc:
                 _log.warning("producer discarded; reloading from the state topic", reason=str(exc))
                 self._observer.producer_rebuilt()
                 await self._discard(session)
+                if isinstance(exc, Fenced):
+                    await self._patience.until("fencing", self._judge, limit_s=limit_s)
+                await self._patience.pause("kafka", str(exc), limit_s=limit_s)
+
+    async def until_up(self, stage: str, call: Callable[[], Awaitable[_T]]) -> _T:
+        """Calls something at the start until it succeeds; raises DependencyAway when that takes too long."""
+        return await self._patience.until(stage, call, limit_s=self._limits.start_timeout_s)
+
+    async def release(self) -> None:
+        """At an end: hand the lease back if a session is open. Takes RELEASE_S and the closing at most."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            async with asyncio.timeout(RELEASE_S):
+                await session.release()
+        except (RetryableError, TimeoutError) as exc:
+            _log.warning("the lease was not released; it runs out by itself", reason=f"{type(exc).__name__} {exc}")
+        await self._discard(session)
 
     async def _discard(self, session: Session) -> None:
         self._session = None
         await session.close()
 
-    async def until_up(self, stage: str, call: Callable[[], Awaitable[_T]]) -> _T:
-        """Calls something at the start until it succeeds; raises its RetryableError when that takes too long."""
-        return await self._persistently(stage, call, patience_s=self._limits.start_timeout_s, sleep=self._clock.sleep)
-
-    async def release(self) -> None:
-        """At an orderly stop: hand the lease back if a session is open. Takes RELEASE_S and the closing at most."""
-        session = self._session
-        if session is None:
-            return
-        try:
-            await asyncio.wait_for(session.release(), timeout=RELEASE_S)
-        except (RetryableError, TimeoutError) as exc:
-            _log.warning("the lease was not released; it runs out by itself", reason=f"{type(exc).__name__} {exc}")
-        await self._discard(session)
-
     async def _open(self) -> Session:
+        def standby(owner: str) -> None:
+            self._observer.standby(owner)
+            self._patience.progressed()
+
         return await open_session(
             self._chain,
             fetcher=self._fetcher,
             state=self._state,
             publisher=self._publisher(),
             clock=self._clock,
-            standby=self._observer.standby,
+            standby=standby,
         )
 
     async def _judge(self) -> None:
@@ -146,11 +153,16 @@ class Pipeline:
                 await self._advance(session, received_ms=seen_ms)
 
             async def idle(seconds: float) -> None:
-                if session.lease_needs_renewal:
-                    await session.renew_lease()
-                await self._clock.sleep(min(seconds, self._chain.lease_ms / 3000))
+                await self._kept(session, self._clock.sleep(seconds))
 
-            await self._persistently("node", advance, patience_s=self._limits.outage_max_s, sleep=idle, on=_NODE_ERRORS)
+            await self._patience.until(
+                "node",
+                advance,
+                limit_s=self._limits.outage_max_s,
+                sleep=idle,
+                on=NODE_ERRORS,
+                failed=self._fetcher.node.distrust,
+            )
             if session.lease_needs_renewal:
                 await session.renew_lease()
             due_ms = session.watermarks_due_ms
@@ -160,20 +172,40 @@ class Pipeline:
             waits_s = [self._limits.poll_s, self._chain.lease_ms / 3000, *([due_ms / 1000] if due_ms else [])]
             received_ms = await self._heads.wait(min(waits_s))
 
+    async def _kept(self, session: Session, call: Awaitable[_T]) -> _T:
+        """Awaits a node (or nothing), and renews the lease meanwhile. Never used around a publish."""
+        task = asyncio.ensure_future(call)
+        try:
+            while True:
+                done, _ = await asyncio.wait({task}, timeout=self._chain.lease_ms / 3000)
+                if done:
+                    return task.result()
+                if session.lease_needs_renewal:
+                    await session.renew_lease()
+        finally:
+            task.cancel()
+
     async def _advance(self, session: Session, *, received_ms: int | None) -> None:
         """One look at the tips, and everything that follows from it."""
-        tips = await self._fetcher.tips()
+        tips = await self._kept(session, self._fetcher.tips())
         self._observer.tips(tips)
         if tips.finalized.number > session.view.head.number:
             await self._catch_up(session, tips)
-            tips = await self._fetcher.tips()
+            tips = await self._kept(session, self._fetcher.tips())
+        switch: Switch | None = None
         if len(session.view.window) > self._limits.window_blocks_max:
             self._observer.stalled(f"finality stalls: {len(session.view.window)} blocks are not final")
-            await self._publish(session, None, tips, received_ms=None)
-            return
-        switch = await self._observe(session, HeadSeen(header=tips.latest))
+        else:
+            self._observer.stalled("")
+            switch = await self._observe(session, HeadSeen(header=await self._next_head(session, tips)))
         await self._publish(session, switch, tips, received_ms=received_ms)
         self._observer.followed(session.cursor)
+
+    async def _next_head(self, session: Session, tips: Tips) -> Header:
+        """The node's head, or a block on the way to it when it is far ahead."""
+        if tips.latest.number - session.view.head.number <= LINKED_AT_ONCE:
+            return tips.latest
+        return await self._kept(session, self._fetcher.at(session.view.head.number + LINKED_AT_ONCE))
 
     async def _observe(self, session: Session, observation: Observation) -> Switch | None:
         """Steps the view until the candidate links, is dropped, or contradicts finality."""
@@ -188,9 +220,9 @@ class Pipeline:
             wanted = next((action.ref for action in actions if isinstance(action, FetchHeader)), None)
             if wanted is None:
                 return None
-            if len(session.view.candidate) > self._limits.window_blocks_max:
-                raise NodeLied(f"a branch of {len(session.view.candidate)} blocks does not link to ours")
-            header = await self._fetcher.node.header_by_hash(wanted.hash)
+            header = await self._kept(session, self._fetcher.node.header_by_hash(wanted.hash))
+            if header is not None and header.ref != wanted:
+                raise NodeLied(f"block {wanted.hash} has number {header.number}, its child says {wanted.number}")
             observation = HeaderFetched(wanted=wanted, header=header)
 
     async def _publish(self, session: Session, switch: Switch | None, tips: Tips, *, received_ms: int | None) -> None:
@@ -218,94 +250,84 @@ class Pipeline:
             with self._observer.publishing(item.change) as traceparent:
                 tx = await session.publish(item.change, item.view, traceparent=traceparent, received_ms=received_ms)
             self._observer.published(item.change, tx)
+            self._patience.progressed()
 
     async def _branch(self, session: Session, headers: tuple[Header, ...]) -> list[BlockState]:
         """The blocks of a branch with the revision to publish; a branch that comes back is taken from our own state."""
-        unknown = await self._fetcher.blocks([h for h in headers if h.hash not in session.blocks])
+        missing = [h for h in headers if h.hash not in session.blocks]
+        unknown = await self._kept(session, self._fetcher.blocks(missing))
         fetched = {block.header.hash: block for block in unknown}
         return [fetched[h.hash] if h.hash in fetched else session.blocks[h.hash].applied_again() for h in headers]
 
     async def _catch_up(self, session: Session, tips: Tips) -> None:
-        """The node's finalized block is above our head: settle what we hold, then read by range."""
-        canonical = await self._fetcher.at(session.view.head.number)
+        """The node's finalized block is above our head: settle every height that we hold, then read by range.
+
+        Orphans may stand above our head: if they came back meanwhile, they need their next revision, and a range knows
+        no revisions. So settling goes up to the highest of them.
+        """
+        highest = max([session.view.head.number, *(block.header.number for block in session.blocks.values())])
+        settled_number = min(highest, tips.finalized.number)
+        canonical = await self._kept(session, self._fetcher.at(settled_number))
         switch = await self._observe(session, HeadSeen(header=canonical))
         settled = Tips(latest=canonical, safe=canonical, finalized=canonical)
         await self._publish(session, switch, settled, received_ms=None)
         if session.view.finalized.hash != canonical.hash:
             raise NodeBehind(f"block {canonical.number} is final for the node, but does not link to ours yet")
-        _log.info(
-            "backfill", chain=self._chain.topics.chain, from_block=canonical.number + 1, to_block=tips.finalized.number
-        )
+        if settled_number < tips.finalized.number:
+            _log.info(
+                "backfill",
+                chain=self._chain.topics.chain,
+                from_block=settled_number + 1,
+                to_block=tips.finalized.number,
+            )
         while session.view.head.number < tips.finalized.number:
             await self._backfill_chunk(session, tips.finalized.number)
 
     async def _backfill_chunk(self, session: Session, to_block_max: int) -> None:
-        from_block = session.view.head.number + 1
+        ours = session.view.head
+        from_block = ours.number + 1
         to_block = min(from_block + self._range_blocks - 1, to_block_max)
         try:
-            records, last = await self._fetcher.chunk(from_block, to_block)
+            chunk = await self._kept(session, self._fetcher.chunk(from_block, to_block))
         except RangeTooLarge as exc:
             blocks = to_block - from_block + 1
             self._range_blocks = max(min(exc.blocks_max or blocks // 2, blocks // 2 or 1), 1)
             _log.info("range too large for the node", blocks=blocks, next=self._range_blocks, reason=str(exc))
             if blocks == 1:
-                raise NodeUnavailable(str(exc)) from exc
+                raise
             return
-        weight = sum(2 * len(record.value) + 600 for record in records)
+        if chunk.first.parent_hash != ours.hash:
+            await self._judge_violation(session, ours, chunk.first)
+        weight = sum(2 * len(record.value) + 600 for record in chunk.records)
         if weight > self._limits.kafka_tx_bytes_max and to_block > from_block:
             self._range_blocks = max((to_block - from_block + 1) // 2, 1)
             return
         if weight < self._limits.kafka_tx_bytes_max // 2:
             self._range_blocks = min(self._range_blocks * 2, self._limits.range_blocks_max)
-        change = Change(head=last, safe=last.ref, finalized=last, backfilled=tuple(records))
+        last = chunk.last
+        change = Change(head=last, safe=last.ref, finalized=last, backfilled=tuple(chunk.records))
         with self._observer.publishing(change) as traceparent:
             tx = await session.publish(change, rebased(last), traceparent=traceparent)
         self._observer.published(change, tx)
         self._observer.followed(session.cursor)
+        self._patience.progressed()
 
     async def _judge_violation(self, session: Session, ours: Header, seen: Header) -> None:
-        """Latches when the node's canonical block at our finalized height is another one, and final for it too."""
-        tips = await self._fetcher.tips()
-        canonical = await self._fetcher.at(ours.number)
-        if canonical.hash == ours.hash or tips.finalized.number < ours.number:
-            raise NodeLied(f"block {seen.number} {seen.hash} does not descend from our finalized {ours.number}")
-        reason = f"block {ours.number} was final as {ours.hash}, and is final as {canonical.hash} now"
-        latch = Latch(ours=ours.ref, seen=canonical.ref, noticed_at_ms=self._clock.now_ms(), reason=reason)
+        """Always raises: Latched when the nodes agree that our finalized block is another one now, else NodeLied."""
+        tips = await self._kept(session, self._fetcher.tips())
+        said = await self._kept(session, self._fetcher.node.hashes_at(ours.number))
+        wanted = min(self._fetcher.node.count, 2)
+        if tips.finalized.number < ours.number or ours.hash in said or len(said) < wanted or len(set(said)) != 1:
+            raise NodeLied(
+                f"block {seen.number} {seen.hash} does not descend from our finalized block {ours.number} {ours.hash}; "
+                f"asked {self._fetcher.node.count} nodes, which have {said} there: not enough to believe it"
+            )
+        reason = f"block {ours.number} was final as {ours.hash}, and is final as {said[0]} now"
+        latch = Latch(
+            ours=ours.ref,
+            seen=BlockRef(number=ours.number, hash=said[0]),
+            noticed_at_ms=self._clock.now_ms(),
+            reason=reason,
+        )
         await session.latch(latch)
         raise Latched(f"finality violation: {reason}; nothing is published until it is resolved")
-
-    async def _persistently(
-        self,
-        stage: str,
-        call: Callable[[], Awaitable[_T]],
-        *,
-        patience_s: float,
-        sleep: Callable[[float], Awaitable[None]],
-        on: tuple[type[RetryableError], ...] = (RetryableError,),
-    ) -> _T:
-        """Calls until it succeeds, with jitter; one log line when a stage begins to fail, one when it recovers."""
-
-        def failing(attempt: RetryCallState) -> None:
-            reason = str(attempt.outcome.exception()) if attempt.outcome else ""
-            self._observer.waiting(stage, reason)
-            if attempt.attempt_number == 1:
-                _log.warning("waiting", stage=stage, chain=self._chain.topics.chain, reason=reason)
-
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(on),
-            wait=wait_random_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(patience_s),
-            before_sleep=failing,
-            sleep=sleep,
-            reraise=True,
-        )
-
-        async def attempted() -> _T:  # tenacity awaits only what it sees to be a coroutine function
-            return await call()
-
-        result: _T = await retrying(attempted)
-        attempts = retrying.statistics.get("attempt_number", 1)
-        if attempts > 1:
-            _log.info("recovered", stage=stage, chain=self._chain.topics.chain, tries=attempts)
-            self._observer.recovered(stage)
-        return result

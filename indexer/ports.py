@@ -24,6 +24,16 @@ class NodePort(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def count(self) -> int:
+        """How many nodes stand behind this one."""
+
+    def distrust(self) -> None:
+        """The last answer was no use: ask another node from now on, if there is one."""
+
+    async def hashes_at(self, number: int) -> list[str]:
+        """What every node that answers has at a height."""
+
     async def chain_id(self) -> int: ...
 
     async def genesis_hash(self) -> str: ...
@@ -54,7 +64,11 @@ class PublisherPort(Protocol):
 class StatePort(Protocol):
     """Reads what is durable."""
 
-    async def read(self, topic: str) -> list[tuple[str, bytes | None]]: ...
+    async def read(self, topic: str, *, to_the_very_end: bool) -> list[tuple[str, bytes | None]]:
+        """The committed records of a compacted topic. ``to_the_very_end`` is for the one whose producer has started:
+
+        it waits until nothing undecided is left. Everybody else reads whole kafka_txs up to the last decided one.
+        """
 
     async def any_records(self, topic: str, partitions: int) -> bool: ...
 

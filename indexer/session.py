@@ -19,6 +19,7 @@ from indexer.core.chain import ChainView
 from indexer.core.compose import Change, KafkaTx, compose, heartbeat, latched
 from indexer.core.ownership import foreign_and_fresh
 from indexer.core.state import (
+    OWNER_KEY,
     STREAM_KINDS,
     BlockState,
     Cursor,
@@ -177,7 +178,7 @@ async def open_session(
     try:
         await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
         await publisher.open()
-        loaded = _loaded(await state.read(plan.topics.state))
+        loaded = _loaded(await state.read(plan.topics.state, to_the_very_end=True))
         if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
             raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
         first = loaded.cursor is None
@@ -204,11 +205,11 @@ async def open_session(
 
 async def judge_fencing(plan: ChainPlan, *, state: StatePort, clock: ClockPort) -> None:
     """After ProducerFenced: returns when the chain is ours or nobody's, raises Superseded when somebody else has it."""
-    loaded = _loaded(await state.read(plan.topics.state))
-    if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
-        assert loaded.owner is not None
+    owner = await _owner_now(plan, state)
+    if foreign_and_fresh(owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
+        assert owner is not None
         raise Superseded(
-            f"superseded by {loaded.owner.instance_id}, which owns chain {plan.topics.chain} now; "
+            f"superseded by {owner.instance_id}, which owns chain {plan.topics.chain} now; "
             "run one instance per chain, or let this one wait as standby by starting it again"
         )
 
@@ -218,7 +219,7 @@ async def _wait_for_lease(
 ) -> None:
     told = ""
     while True:
-        owner = _loaded(await state.read(plan.topics.state)).owner
+        owner = await _owner_now(plan, state)
         now = clock.now_ms()
         if not foreign_and_fresh(owner, instance_id=plan.instance_id, now_ms=now):
             return
@@ -228,6 +229,12 @@ async def _wait_for_lease(
             told = owner.instance_id
         standby(owner.instance_id)
         await clock.sleep(min((owner.lease_until_ms - now) / 1000 + 0.05, 1.0))
+
+
+async def _owner_now(plan: ChainPlan, state: StatePort) -> Owner | None:
+    """The owner record alone: whoever is not the owner has no business judging the rest."""
+    records = await state.read(plan.topics.state, to_the_very_end=False)
+    return _loaded([record for record in records if record[0] == OWNER_KEY]).owner
 
 
 def _loaded(records: list[tuple[str, bytes | None]]) -> LoadedState:

@@ -19,7 +19,7 @@ from deploy.runtime.settings import (
 class FollowSettings(Section):
     """[indexer]: how the chain is followed and published."""
 
-    instance_id: Annotated[str, Field(max_length=100)] = ""  # who owns the chain; default: host, process, random
+    instance_id: Annotated[str, Field(max_length=100)] = ""  # begins the owner's name; a random part is added
     lease_s: Annotated[float, Field(ge=2, le=300)] = 10.0  # a standby waits this long after the owner's last sign
     poll_s: Annotated[float, Field(gt=0, le=60)] = 1.0  # longest time between two looks at the head
     range_blocks_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000  # blocks of one eth_getLogs below finality
@@ -28,6 +28,7 @@ class FollowSettings(Section):
     kafka_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15.0  # deadline of every producer call
     start_timeout_s: Annotated[float, Field(gt=0)] = 120.0  # how long node and Kafka may be away at the start
     outage_max_s: Annotated[float, Field(gt=0)] = 3_600.0  # how long they may be away later, before exit code 3
+    head_age_max_s: Annotated[float, Field(ge=0)] = 0.0  # not ready when the newest block is older; 0: not looked at
     head_lag_max_s: Annotated[float, Field(gt=0)] = 30.0  # not ready when the node has told nothing for this long
 
 

@@ -19,25 +19,34 @@ from web3.providers import AsyncHTTPProvider
 from web3.types import RPCEndpoint
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
+REFUSAL_BYTES_MAX: Final = 16 * 1024
 
 
 class RpcTransportError(Exception):
     """The node could not be reached, did not answer in time, or did not answer with HTTP 200.
 
     ``status`` is the HTTP status, or None when there was no answer; ``too_much`` says that the answer was too slow or
-    too large, so that asking for less may help.
+    too large, so that asking for less may help. ``body`` is what came with a status of 400 or 413 and looks like a JSON
+    object: some nodes send their JSON-RPC error that way.
     """
 
-    def __init__(self, message: str, *, status: int | None = None, too_much: bool = False) -> None:
+    def __init__(
+        self, message: str, *, status: int | None = None, too_much: bool = False, body: bytes | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.too_much = too_much
+        self.body = body
 
 
 def redacted(url: str) -> str:
     """Scheme, host and port of a URL; path, query and credentials are replaced, for they may hold keys."""
-    parts = urlsplit(url)
-    port = f":{parts.port}" if parts.port else ""
+    try:
+        parts = urlsplit(url)
+        port_number = parts.port
+    except ValueError:
+        return "an unreadable URL"
+    port = f":{port_number}" if port_number else ""
     rest = "/…" if parts.path not in ("", "/") or parts.query else ""
     return f"{parts.scheme}://{parts.hostname}{port}{rest}"
 
@@ -70,9 +79,12 @@ class HttpProvider(AsyncHTTPProvider):
         try:
             async with self._session.post(str(self.endpoint_uri), data=request_data) as response:
                 if response.status != 200:
-                    text = (await response.content.read(300)).decode("utf-8", "replace")
+                    sent = await response.content.read(REFUSAL_BYTES_MAX)
+                    text = sent[:300].decode("utf-8", "replace")
                     raise RpcTransportError(
-                        f"{self.name} answered HTTP {response.status}: {text}", status=response.status
+                        f"{self.name} answered HTTP {response.status}: {text}",
+                        status=response.status,
+                        body=sent if response.status in (400, 413) and sent.lstrip().startswith(b"{") else None,
                     )
                 return await self._bounded(response)
         except (TimeoutError, aiohttp.ClientError, OSError) as exc:

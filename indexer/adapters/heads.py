@@ -35,7 +35,8 @@ class Heads:
     async def wait(self, timeout_s: float) -> int | None:
         """Unix ms at which the newest announcement arrived, or None when the time is over (polling)."""
         try:
-            await asyncio.wait_for(self._announced.wait(), timeout=timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._announced.wait()
         except TimeoutError:
             return None
         self._announced.clear()
@@ -48,36 +49,44 @@ class Heads:
         name = redacted(self._url)
 
         def lost(attempt: RetryCallState) -> None:
-            reason = attempt.outcome.exception() if attempt.outcome else None
-            if attempt.attempt_number == 1:
-                _log.warning("newHeads lost: polling until it is back", node=name, reason=str(reason))
+            if attempt.attempt_number == 1 and attempt.outcome is not None:
+                _log.warning(
+                    "newHeads lost: polling until it is back", node=name, reason=_why(attempt.outcome.exception())
+                )
 
-        forever = AsyncRetrying(
-            retry=retry_if_exception_type((SubscriptionLost, aiohttp.ClientError, OSError, TimeoutError)),
-            wait=wait_random_exponential(multiplier=0.5, max=15),
-            before_sleep=lost,
-        )
         while True:
-            await forever(self._subscribed, name)
+            retrying = AsyncRetrying(
+                retry=retry_if_exception_type((SubscriptionLost, aiohttp.ClientError, OSError, TimeoutError)),
+                wait=wait_random_exponential(multiplier=0.5, max=15),
+                before_sleep=lost,
+            )
+            await retrying(self._subscribed, name)
 
     async def _subscribed(self, name: str) -> None:
-        """One connection's life: returns when an established subscription ends, raises when none comes about."""
+        """One connection's life. Always ends by an exception, so that there is a pause before the next."""
         assert self._url is not None
         async with (
             aiohttp.ClientSession() as http,
             http.ws_connect(self._url, heartbeat=20.0, max_msg_size=MESSAGE_BYTES_MAX) as socket,
         ):
             await socket.send_json(SUBSCRIBE)
-            answer = await socket.receive_json(timeout=self._timeout_s)
-            if not isinstance(answer, dict) or "result" not in answer:
-                raise SubscriptionLost(f"{name} refused eth_subscribe: {str(answer)[:200]}")
+            answer = await socket.receive(timeout=self._timeout_s)
+            if answer.type is not aiohttp.WSMsgType.TEXT or '"result"' not in str(answer.data):
+                raise SubscriptionLost(f"refused eth_subscribe: {answer.type.name} {str(answer.data)[:200]}")
             _log.info("newHeads subscribed", node=name)
             self._announce()  # whatever came while we were away
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     self._announce()
-        _log.warning("newHeads ended: polling until it is back", node=name)
+        raise SubscriptionLost("the subscription ended")
 
     def _announce(self) -> None:
         self._received_ms = time.time_ns() // 1_000_000
         self._announced.set()
+
+
+def _why(failure: BaseException | None) -> str:
+    """Without the URL: it may hold a key, and aiohttp puts it into its messages."""
+    if isinstance(failure, aiohttp.WSServerHandshakeError):
+        return f"the node answered HTTP {failure.status} to the handshake"
+    return str(failure) if isinstance(failure, SubscriptionLost) else type(failure).__name__

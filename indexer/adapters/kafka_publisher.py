@@ -15,16 +15,33 @@ from typing import Final, TypeVar
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError, ProducerFenced
+from aiokafka.errors import (
+    ClusterAuthorizationFailedError,
+    InvalidTimestampError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    ProducerFenced,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 from aiokafka.structs import TopicPartition
 
 from contracts.messages import Headers, Topics, encode
 from indexer.core.compose import KafkaTx
 from indexer.core.state import StreamKind
-from indexer.errors import BrokerUnavailable, Fenced, PublisherLost
+from indexer.errors import BrokerUnavailable, Fenced, PublisherLost, PublishingRefused
 
 BATCH_BYTES_MAX: Final = 512_000
 REQUEST_BYTES_MAX: Final = 1_048_576
+PERMANENT: Final = (
+    ClusterAuthorizationFailedError,
+    InvalidTimestampError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+    TopicAuthorizationFailedError,
+    TransactionalIdAuthorizationFailed,
+)
 STOP_S: Final = 0.8  # deadline of each step of an orderly stop; all of them stay under five seconds
 
 _T = TypeVar("_T")
@@ -91,6 +108,8 @@ class KafkaPublisher:
             self._open = False
         except ProducerFenced as exc:
             raise Fenced(_said(exc)) from exc
+        except PERMANENT as exc:
+            raise PublishingRefused(f"Kafka refuses for good: {_said(exc)}") from exc
         except (KafkaError, TimeoutError, AssertionError, OSError, ValueError) as exc:
             raise PublisherLost(f"a kafka_tx failed or its outcome is unknown: {_said(exc)}") from exc
 

@@ -1,13 +1,13 @@
-"""Reads the state topic to its very end, and asks whether the streams hold anything.
+"""Reads the state topic, and asks whether the streams hold anything.
 
-The barrier: read under read_committed up to the end offset that read_uncommitted sees. Called after the own producer
-has started, every kafka_tx of an older producer is ended by then, so nothing committed can still be missing.
+The barrier, for the instance whose producer has started: read under read_committed up to the end offset that
+read_uncommitted sees. Every kafka_tx of an older producer is ended by then, so nothing committed can still be missing.
+Everybody else (standby, status) reads up to the last stable offset: whole kafka_txs, and never waits for an open one.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -30,36 +30,42 @@ class KafkaStateReader:
         self._bootstrap_servers = bootstrap_servers
         self._timeout_s = timeout_s
 
-    async def read(self, topic: str) -> list[tuple[str, bytes | None]]:
-        """All records of partition 0, oldest first. Raises BrokerUnavailable, also when the end stays out of reach."""
+    async def read(self, topic: str, *, to_the_very_end: bool) -> list[tuple[str, bytes | None]]:
+        """The records of partition 0, oldest first. Raises BrokerUnavailable, also when the end stays out of reach."""
         target = TopicPartition(topic, 0)
-        records: list[tuple[str, bytes | None]] = []
         try:
             async with asyncio.timeout(self._timeout_s):
-                end = (await self._end_offsets([target]))[target]
-                async with self._consumer("read_committed") as consumer:
-                    consumer.assign([target])
-                    await consumer.seek_to_beginning(target)
-                    while await consumer.position(target) < end:
-                        for batch in (await consumer.getmany(target, timeout_ms=FETCH_WAIT_MS)).values():
-                            records += [(record.key.decode(), record.value) for record in batch]
+                end = await self._end(target, "read_uncommitted" if to_the_very_end else "read_committed")
+                return [record async for record in self._committed(target, end)]
         except (KafkaError, TimeoutError, OSError) as exc:
             raise BrokerUnavailable(f"{topic} cannot be read to its end: {type(exc).__name__} {exc}") from exc
-        return records
 
     async def any_records(self, topic: str, partitions: int) -> bool:
-        """Whether any partition of a topic has ever held a record. Raises BrokerUnavailable."""
-        targets = [TopicPartition(topic, partition) for partition in range(partitions)]
+        """Whether any partition holds a committed record; aborted ones are none. Raises BrokerUnavailable."""
         try:
             async with asyncio.timeout(self._timeout_s):
-                return any((await self._end_offsets(targets)).values())
+                for partition in range(partitions):
+                    target = TopicPartition(topic, partition)
+                    end = await self._end(target, "read_uncommitted")
+                    async for _ in self._committed(target, end):
+                        return True
+                return False
         except (KafkaError, TimeoutError, OSError) as exc:
-            raise BrokerUnavailable(f"end offsets of {topic} cannot be read: {type(exc).__name__} {exc}") from exc
+            raise BrokerUnavailable(f"{topic} cannot be read: {type(exc).__name__} {exc}") from exc
 
-    async def _end_offsets(self, targets: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
-        async with self._consumer("read_uncommitted") as consumer:
-            offsets: dict[TopicPartition, int] = await consumer.end_offsets(list(targets))
-            return offsets
+    async def _committed(self, target: TopicPartition, end: int) -> AsyncIterator[tuple[str, bytes | None]]:
+        async with self._consumer("read_committed") as consumer:
+            consumer.assign([target])
+            await consumer.seek_to_beginning(target)
+            while await consumer.position(target) < end:
+                for batch in (await consumer.getmany(target, timeout_ms=FETCH_WAIT_MS)).values():
+                    for record in batch:
+                        if record.offset < end:
+                            yield record.key.decode(), record.value
+
+    async def _end(self, target: TopicPartition, isolation_level: str) -> int:
+        async with self._consumer(isolation_level) as consumer:
+            return int((await consumer.end_offsets([target]))[target])
 
     @asynccontextmanager
     async def _consumer(self, isolation_level: str) -> AsyncIterator[AIOKafkaConsumer]:
@@ -70,8 +76,8 @@ class KafkaStateReader:
             auto_offset_reset="none",
             fetch_max_wait_ms=FETCH_WAIT_MS,
         )
-        await consumer.start()
         try:
+            await consumer.start()
             yield consumer
         finally:
             await consumer.stop()

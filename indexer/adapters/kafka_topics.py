@@ -14,17 +14,21 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 from contracts.messages import Topics
 from indexer.errors import BrokerUnavailable, ConfigurationRefused
 
+TIMESTAMPS: Final = {
+    "message.timestamp.type": "CreateTime",
+    "message.timestamp.after.max.ms": "9223372036854775807",  # record times are block times: chains may run ahead
+}
 STREAM_CONFIG: Final = {
     "cleanup.policy": "delete",
     "retention.ms": "-1",
     "retention.bytes": "-1",
-    "message.timestamp.type": "CreateTime",
+    **TIMESTAMPS,
 }
 COMPACTED_CONFIG: Final = {
     "cleanup.policy": "compact",
     "segment.bytes": "16777216",
     "min.cleanable.dirty.ratio": "0.1",
-    "message.timestamp.type": "CreateTime",
+    **TIMESTAMPS,
 }
 
 
@@ -68,8 +72,8 @@ class KafkaTopics:
         client = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap_servers)
         try:
             async with asyncio.timeout(self._timeout_s):
-                await client.start()
                 try:
+                    await client.start()
                     existing = set(await client.list_topics())
                     missing = [plan for plan in wanted if plan.name not in existing]
                     if missing and not create:

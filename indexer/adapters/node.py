@@ -17,9 +17,11 @@ from web3.exceptions import Web3Exception
 from deploy.runtime.rpc import Rpc, RpcTransportError
 from indexer.core.assemble import PlacedLog, check_order, placed
 from indexer.core.blocks import Header, MalformedAnswer, RawBlock, RawLog, header_of
-from indexer.errors import NodeBehind, NodeLied, NodeUnavailable, RangeTooLarge
+from indexer.core.bloom import bloom_of
+from indexer.errors import MethodMissing, NodeBehind, NodeLied, NodeUnavailable, RangeTooLarge
 from indexer.ports import LogFilter
 
+METHOD_NOT_FOUND: Final = -32601
 Tag = Literal["latest", "safe", "finalized"]
 _T = TypeVar("_T")
 
@@ -90,6 +92,17 @@ class Node:
     def name(self) -> str:
         return self._rpc.name
 
+    @property
+    def count(self) -> int:
+        return 1
+
+    def distrust(self) -> None:
+        """There is no other node here."""
+
+    async def hashes_at(self, number: int) -> list[str]:
+        header = await self.header_by_number(number)
+        return [] if header is None else [header.hash]
+
     async def chain_id(self) -> int:
         try:
             return int(await self._rpc.web3.eth.chain_id)
@@ -126,16 +139,16 @@ class Node:
         return self._placed(logs, header)
 
     async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]:
-        """The same from eth_getBlockReceipts: every log of the block, filtered here."""
+        """The same from eth_getBlockReceipts: every log of the block, checked against its bloom, filtered here."""
         answer = await self._ask("eth_getBlockReceipts", [header.hash], _receipts_decoder)
         if answer.result is None:
             raise NodeBehind(f"{self.name} has no receipts of block {header.number} {header.hash}")
-        logs = [log for receipt in answer.result for log in receipt.logs]
+        logs = self._placed([log for receipt in answer.result for log in receipt.logs], header)
+        if bloom_of((log.address, log.topics) for log in logs) != header.logs_bloom:
+            raise NodeLied(f"{self.name} gives receipts that do not make the bloom of block {header.number}")
         addresses, topic0s = frozenset(wanted.addresses), frozenset(wanted.topic0s)
         return [
-            log
-            for log in self._placed(logs, header)
-            if log.address in addresses and log.topics and "0x" + log.topics[0].hex() in topic0s
+            log for log in logs if log.address in addresses and log.topics and "0x" + log.topics[0].hex() in topic0s
         ]
 
     async def logs_of_range(self, from_block: int, to_block: int, wanted: LogFilter) -> list[PlacedLog]:
@@ -182,9 +195,11 @@ class Node:
         try:
             raw = await self._rpc.provider.post(_encoder.encode(request))
         except RpcTransportError as exc:
-            if exc.too_much and method == "eth_getLogs" and "fromBlock" in params[0]:
+            if exc.too_much and method == "eth_getLogs":
                 raise RangeTooLarge(str(exc)) from exc
-            raise NodeUnavailable(str(exc)) from exc
+            if exc.body is None:
+                raise NodeUnavailable(str(exc)) from exc
+            raw = exc.body
         try:
             answer = decoder.decode(raw)
         except msgspec.DecodeError as exc:
@@ -197,6 +212,8 @@ class Node:
     def _classified(self, method: str, error: RpcError) -> Exception:
         said = f"{error.message} {error.data if error.data is not None else ''}".strip()
         text = f"{self.name} refused {method}: {said} ({error.code})"
+        if error.code == METHOD_NOT_FOUND:
+            return MethodMissing(text)
         if _BEHIND.search(said):
             return NodeBehind(text)
         if method == "eth_getLogs" and _TOO_LARGE.search(said):

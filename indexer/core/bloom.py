@@ -5,6 +5,7 @@ A bloom never denies what is there; it may affirm what is not. So "absent" is pr
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from eth_hash.auto import keccak
@@ -26,6 +27,16 @@ def contains(bloom: int, value: bytes) -> bool:
     """Whether ``bloom`` (256 bytes, big endian, as int) may hold ``value``."""
     mask = bits_of(value)
     return bloom & mask == mask
+
+
+def bloom_of(logs: Iterable[tuple[str, Sequence[bytes]]]) -> bytes:
+    """The 256 bytes that a block with these logs has: (address as 0x hex, topics) of every log."""
+    value = 0
+    for address, topics in logs:
+        value |= bits_of(bytes.fromhex(address[2:]))
+        for topic in topics:
+            value |= bits_of(topic)
+    return value.to_bytes(BLOOM_BITS // 8, "big")
 
 
 def may_hold_logs(bloom: bytes, *, addresses: frozenset[bytes], topic0s: frozenset[bytes]) -> bool:

@@ -23,6 +23,7 @@ from contracts.messages import BlockRef
 from indexer.core.blocks import Header
 
 STATE_VERSION: Final = 1
+OWNER_KEY: Final = "owner"
 PART_BYTES_MAX: Final = 512_000
 
 TopicKind = Literal["events", "rejected"]
@@ -141,7 +142,7 @@ def cursor_write(cursor: Cursor) -> StateWrite:
 
 
 def owner_write(owner: Owner) -> StateWrite:
-    return "owner", _encoder.encode(owner)
+    return OWNER_KEY, _encoder.encode(owner)
 
 
 def block_writes(block: BlockState, *, with_parts: bool) -> list[StateWrite]:
@@ -182,7 +183,7 @@ def load(records: Iterable[tuple[str, bytes | None]]) -> LoadedState:
             latest[key] = value
     try:
         cursor = _cursor_decoder.decode(latest["cursor"]) if "cursor" in latest else None
-        owner = _owner_decoder.decode(latest["owner"]) if "owner" in latest else None
+        owner = _owner_decoder.decode(latest[OWNER_KEY]) if OWNER_KEY in latest else None
         blocks = {
             block.hash: _block_state(block, latest)
             for block in (_block_decoder.decode(value) for key, value in latest.items() if key.startswith("block/"))

@@ -9,7 +9,7 @@ from eth_hash.auto import keccak
 
 from indexer.core.assemble import PlacedLog
 from indexer.core.blocks import Header
-from indexer.errors import NodeUnavailable, RangeTooLarge
+from indexer.errors import MethodMissing, RangeTooLarge
 from indexer.ports import LogFilter
 
 
@@ -37,6 +37,16 @@ class ChainNode:
     asked: list[str] = field(default_factory=list)
     name: str = "fake"
 
+    @property
+    def count(self) -> int:
+        return 1
+
+    def distrust(self) -> None:
+        self.asked.append("distrust")
+
+    async def hashes_at(self, number: int) -> list[str]:
+        return [self.headers[number].hash] if number in self.headers else []
+
     async def chain_id(self) -> int:
         return 31337
 
@@ -60,7 +70,7 @@ class ChainNode:
     async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]:
         self.asked.append("receipts")
         if not self.has_receipts:
-            raise NodeUnavailable("the method eth_getBlockReceipts does not exist")
+            raise MethodMissing("the method eth_getBlockReceipts does not exist")
         return list(self.logs.get(header.hash, []))
 
     async def logs_of_range(self, from_block: int, to_block: int, wanted: LogFilter) -> list[PlacedLog]:

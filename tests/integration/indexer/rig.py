@@ -193,6 +193,14 @@ class Rig:
                     records += [record for batch in batches.values() for record in batch]
             return records
 
+    async def ends(self, isolation_level: str) -> dict[TopicPartition, int]:
+        """End offsets of the events topic: the last stable ones under read_committed."""
+        async with consumer(self.kafka, isolation_level) as reader:
+            offsets: dict[TopicPartition, int] = await reader.end_offsets(
+                [TopicPartition(self.topics.events, p) for p in range(2)]
+            )
+            return offsets
+
     async def events(self) -> list[dict[str, Any]]:
         """The bodies of the events topic without watermarks."""
         return [json.loads(r.value) for r in await self.read(self.topics.events) if header(r, "op") != "watermark"]

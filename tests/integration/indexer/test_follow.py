@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import signal
 
+import aiohttp
+
 from contracts.messages import event_id
+from deploy.local import ports
 from tests.integration.indexer.rig import PAID, Rig, header
 
 
@@ -95,7 +98,8 @@ async def test_a_payment_that_moves_to_another_block_is_another_event(rig: Rig) 
 
 
 async def test_a_head_that_goes_backwards_retracts_nothing(rig: Rig) -> None:
-    process = await rig.start()
+    port = ports.free_ports(1)[0]
+    process = await rig.start(TELEMETRY__PORT=str(port))
     await rig.till.pay()
     await rig.till.mine(3)
     head = await rig.till.head()
@@ -103,14 +107,14 @@ async def test_a_head_that_goes_backwards_retracts_nothing(rig: Rig) -> None:
     before = await rig.events()
     await rig.till.call("anvil_rollback", 2)
     assert await rig.till.head() == head - 2
-    await rig.until("a look at the lower head", lambda: _readyz_lines(rig))
+
+    async def looked() -> bool:
+        async with aiohttp.ClientSession() as http, http.get(f"http://127.0.0.1:{port}/metrics") as response:
+            return f'chainbooks_indexer_node_head{{chain="local"}} {head - 2}.0' in await response.text()
+
+    await rig.until("a look at the lower head", looked)
     assert await rig.events() == before
     assert await rig.stop(process) == 0
-
-
-async def _readyz_lines(rig: Rig) -> bool:
-    code, out = await rig.command("status", "--json")
-    return code == 0 and json.loads(out)["node_head"] < json.loads(out)["head"]["number"]
 
 
 async def test_kill_and_restart_continues_from_the_state_topic_alone(rig: Rig) -> None:
@@ -166,3 +170,41 @@ async def test_an_undecodable_log_is_rejected_raw_and_the_stream_goes_on(rig: Ri
     ops = [header(r, "op") for r in await rig.read(rig.topics.rejected)]
     assert ops == ["rejected", "retracted"]
     assert await rig.stop(process) == 0
+
+
+async def test_a_block_far_in_the_future_is_published(rig: Rig) -> None:
+    process = await rig.start()
+    await rig.till.call("evm_increaseTime", 40 * 24 * 3600)
+    await rig.till.pay()
+    await rig.till.mine()
+    await rig.until_published(await rig.till.head())
+    await rig.check_equals_chain()
+    assert await rig.stop(process) == 0
+
+
+async def test_a_change_below_finality_latches_and_stays_latched(rig: Rig) -> None:
+    process = await rig.start()
+    await rig.till.mine(3)
+    await rig.till.pay()
+    await rig.till.mine(12)
+    await rig.until_published(await rig.till.head())
+    before = await rig.events()
+    await rig.till.call("anvil_reorg", 14, [])
+    await rig.till.mine(2)
+
+    async def latched() -> bool:
+        return "finality violation" in rig.log()
+
+    await rig.until("it latches", latched)
+    assert await rig.stop(process) == 4
+    process = await rig.start()
+    await rig.until("it is still latched", lambda: _latched(rig))
+    assert await rig.stop(process) == 4
+    code, out = await rig.command("status")
+    assert code == 4
+    assert "was final as" in out
+    assert await rig.events() == before
+
+
+async def _latched(rig: Rig) -> bool:
+    return "latched:" in rig.log()

@@ -49,7 +49,7 @@ async def lease(rig: Rig) -> int:
     """Unix ms until which instance "me" owns the chain."""
     owner = load([(r.key.decode(), r.value) for r in await rig.read(rig.topics.state)]).owner
     assert owner is not None
-    assert owner.instance_id == "me"
+    assert owner.instance_id.startswith("me-")
     return owner.lease_until_ms
 
 
@@ -64,7 +64,7 @@ async def test_a_node_that_is_away_at_the_start_and_in_the_middle(rig: Rig) -> N
     await rig.till.pay()
     await rig.till.mine()
     os.kill(rig.node.pid, signal.SIGSTOP)
-    process = await rig.start(CHAIN__RPC_TIMEOUT_S="0.5", INDEXER__INSTANCE_ID="me")
+    process = await rig.start(CHAIN__RPC_TIMEOUT_S="3", INDEXER__INSTANCE_ID="me")
     await said(rig, "waiting")
     os.kill(rig.node.pid, signal.SIGCONT)
     await rig.until_published(await rig.till.head())
@@ -139,8 +139,7 @@ async def test_sigterm_under_load_ends_within_five_seconds_and_leaves_no_open_tr
     assert await rig.stop(process) == 0
     assert time.monotonic() - began < 5
     await loading
-    committed = len(await rig.read(rig.topics.events))
-    assert committed == len(await rig.read(rig.topics.events, "read_uncommitted"))
+    assert await rig.ends("read_committed") == await rig.ends("read_uncommitted")
     process = await rig.start()
     await rig.until_published(await rig.till.head())
     await rig.check_equals_chain()

@@ -103,9 +103,9 @@ async def test_a_range_takes_timestamps_from_headers_where_the_node_gives_none(r
     header, logs = with_logs(at, 0)
     untimed = [replace(log, block_timestamp=0) for log in logs]
     node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: untimed}, finalized=1)
-    records, last = await fetcher(registry, node).chunk(1, 1)
-    assert last == header
-    assert records[0].message.block_timestamp == header.timestamp
+    chunk = await fetcher(registry, node).chunk(1, 1)
+    assert (chunk.first, chunk.last) == (header, header)
+    assert chunk.records[0].message.block_timestamp == header.timestamp
 
 
 async def test_a_range_whose_logs_name_another_block_than_its_header_is_a_lie(registry: Registry) -> None:
@@ -124,8 +124,7 @@ async def test_one_block_that_is_too_much_for_get_logs_is_read_from_receipts(reg
     (at,) = branch(GENESIS, "a", 1)
     header, logs = with_logs(at, 0, 1)
     node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, range_blocks_max=0)
-    records, _ = await fetcher(registry, node).chunk(1, 1)
-    assert len(records) == 2
+    assert len((await fetcher(registry, node).chunk(1, 1)).records) == 2
 
 
 async def test_a_height_that_the_node_does_not_have_is_lag(registry: Registry) -> None:

@@ -1,0 +1,63 @@
+"""Kafka as the indexer sees it, in memory: committed kafka_txs, fencing, commits whose outcome is never learnt."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Literal
+
+from indexer.core.compose import KafkaTx, OutRecord
+from indexer.core.state import StateWrite
+from indexer.errors import Fenced, PublisherLost
+
+Fault = Literal["before", "after"] | None
+"""A kafka_tx that fails before it is committed, or whose answer is lost after it was."""
+
+
+class Broker:
+    """What is committed. ``fault`` decides the fate of each kafka_tx."""
+
+    def __init__(self) -> None:
+        self.txs: list[KafkaTx] = []
+        self.producers = 0
+        self.fault: Callable[[], Fault] = lambda: None
+
+    @property
+    def records(self) -> list[OutRecord]:
+        return [record for tx in self.txs for record in tx.records]
+
+    @property
+    def state(self) -> list[StateWrite]:
+        return [write for tx in self.txs for write in tx.state]
+
+    async def read(self, topic: str, *, to_the_very_end: bool) -> list[StateWrite]:
+        return self.state
+
+    async def any_records(self, topic: str, partitions: int) -> bool:
+        return bool(self.records)
+
+
+class Producer:
+    """A PublisherPort of a Broker: the newest one that was opened fences the others."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+        self._number = 0
+
+    async def open(self) -> None:
+        self._broker.producers += 1
+        self._number = self._broker.producers
+
+    async def publish(self, tx: KafkaTx) -> None:
+        await asyncio.sleep(0)
+        if self._number != self._broker.producers:
+            raise Fenced("a newer producer has the transactional id")
+        fault = self._broker.fault()
+        if fault == "before":
+            raise PublisherLost("the kafka_tx was aborted")
+        self._broker.txs.append(tx)
+        if fault == "after":
+            raise PublisherLost("the answer to the commit was lost")
+
+    async def close(self) -> None:
+        """Nothing to close."""

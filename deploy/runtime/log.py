@@ -17,6 +17,9 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 QUIET: Final = ("aiokafka", "kafka", "asyncio", "web3", "urllib3", "aiohttp.access")
 """Libraries that tell at INFO what our own events tell better: they are heard from WARNING on."""
 
+TRACEBACKS: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
+"""Frames without their local variables: those hold URLs with keys, and the content of records."""
+
 
 def configure(level: str, log_format: str) -> None:
     """Sets up structlog and the standard library's root logger.
@@ -33,9 +36,13 @@ def configure(level: str, log_format: str) -> None:
     ]
     rendered: list[Processor]
     if log_format == "json":
-        rendered = [structlog.processors.dict_tracebacks, structlog.processors.JSONRenderer()]
+        rendered = [structlog.processors.ExceptionRenderer(TRACEBACKS), structlog.processors.JSONRenderer()]
     else:
-        rendered = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), pad_event_to=32)]
+        rendered = [
+            structlog.dev.ConsoleRenderer(
+                colors=sys.stderr.isatty(), pad_event_to=32, exception_formatter=structlog.dev.plain_traceback
+            )
+        ]
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         logger_factory=structlog.stdlib.LoggerFactory(),

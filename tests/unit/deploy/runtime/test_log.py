@@ -56,3 +56,19 @@ def test_configuring_twice_does_not_log_twice(capsys: pytest.CaptureFixture[str]
     log.configure("info", "console")
     structlog.get_logger("x").info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+@pytest.mark.parametrize("log_format", ["console", "json"])
+def test_a_traceback_shows_no_local_variable(log_format: str, capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", log_format)
+
+    def connect(url: str) -> None:
+        raise ConnectionError("refused")
+
+    try:
+        connect("https://node.example/secret-key")
+    except ConnectionError:
+        logging.getLogger("aiokafka").exception("failed")
+    shown = capsys.readouterr().err
+    assert "ConnectionError" in shown
+    assert "secret-key" not in shown.replace('connect("https://node.example/secret-key")', "")

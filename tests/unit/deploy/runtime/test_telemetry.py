@@ -51,6 +51,7 @@ def test_without_a_trace_file_nothing_is_recorded_but_the_context_is_passed_on()
     with started() as running:
         span = running.tracer.start_span("block", context=telemetry.parent_context(upstream))
         assert not span.is_recording()
+        assert not running.tracer.start_span("a trace of its own").is_recording()
         header = telemetry.traceparent(span)
     assert header is not None
     assert header.startswith("00-" + "ab" * 16)

@@ -1,0 +1,137 @@
+"""The books in memory: what ``BatchStore`` does, in the simplest way, for tests of the core and the worker."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+from contracts.posting import Posting
+from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
+from ledger.core.records import Position
+from ledger.errors import DatabaseRefused, Fenced
+from ledger.ports import Claim, Partition, StorePort
+
+
+@dataclass(slots=True)
+class Shelf:
+    """One partition's books; survives its stores, as a database does."""
+
+    epoch: int = 0
+    state: StreamState = field(default_factory=lambda: StreamState(position=Position(next_offset=0)))
+    entries: list[Entry] = field(default_factory=list)
+    quarantine: dict[int, tuple[bytes | None, int | None, str, int | None]] = field(default_factory=dict)
+    stopped: tuple[str, int] | None = None
+    batches: int = 0
+
+    def balances(self) -> dict[tuple[str, str], int]:
+        """(account, asset) → net; zeros left out."""
+        net: dict[tuple[str, str], int] = defaultdict(int)
+        for entry in self.entries:
+            for line in entry.lines:
+                net[(line.debit, line.asset)] += line.amount
+                net[(line.credit, line.asset)] -= line.amount
+        return {key: value for key, value in net.items() if value}
+
+    def journal(self) -> list[tuple[str, int, bool, tuple[Posting, ...]]]:
+        return [(e.change.event.event_id, e.change.event.revision, e.late, e.lines) for e in self.entries]
+
+    def digest(self) -> object:
+        """Everything that must not depend on batching."""
+        return (self.journal(), self.balances(), self.state.record_chain, self.state.position, self.quarantine)
+
+
+class FakeStore(StorePort):
+    """Fences, refuses duplicates and orphans as the schema's constraints do."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        self.shelf = shelf
+
+    async def claim(self, partition: Partition, owner: str) -> Claim:
+        del owner
+        shelf = self.shelf
+        shelf.epoch += 1
+        before = shelf.state  # what a database does not keep is forgotten
+        state = StreamState(
+            position=before.position,
+            record_chain=before.record_chain,
+            latest=before.latest,
+            finalized=before.finalized,
+        )
+        return Claim(
+            partition=partition, stream_no=1, kind="events", epoch=shelf.epoch, state=state, stopped_reason=None
+        )
+
+    async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:
+        del claim
+        entries = self.shelf.entries
+        wanted = {(c.event_id, c.event.revision - 1) for c in needs.originals}
+        groups = {group for group, _ in needs.groups}
+        posted = {c.event_id for c in needs.posted}
+        return Knowledge(
+            originals={k: e.lines for e in entries if (k := (e.change.event_id, e.change.event.revision)) in wanted},
+            clearing=tuple(line for e in entries if _group(e) in groups for line in _clearing(e)),
+            posted=frozenset(
+                (e.change.event_id, e.change.event.revision) for e in entries if e.change.event_id in posted
+            )
+            if needs.posted
+            else None,
+            quarantined={
+                (event_id, revision): number
+                for number, (event_id, revision, _, closed) in self.shelf.quarantine.items()
+                if closed is None and event_id in needs.withdrawn and event_id is not None and revision is not None
+            },
+        )
+
+    async def commit(self, claim: Claim, folded: Folded) -> None:
+        shelf = self.shelf
+        if claim.epoch != shelf.epoch:
+            raise Fenced("another writer", by="somebody")
+        if folded.before.position.next_offset != shelf.state.position.next_offset:
+            raise Fenced("the position has moved")
+        posted = {(e.change.event_id, e.change.event.revision) for e in shelf.entries}
+        for entry in folded.entries:
+            key = (entry.change.event_id, entry.change.event.revision)
+            if key in posted or (key[1] > 1 and (key[0], key[1] - 1) not in posted):
+                raise DatabaseRefused("entry_revision")
+            posted.add(key)
+        shelf.entries.extend(folded.entries)
+        for refused in folded.refused:
+            shelf.quarantine[refused.seq] = (refused.event_id, refused.revision, refused.code, None)
+        for closing in folded.closings:
+            number = closing.quarantine_id or closing.refused_seq or 0
+            event_id, revision, code, _ = shelf.quarantine[number]
+            shelf.quarantine[number] = (event_id, revision, code, closing.seq)
+        shelf.state = folded.after
+        shelf.batches += 1
+
+    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+        del claim
+        self.shelf.stopped = (reason, offset)
+
+    async def maintain(self) -> None:
+        return
+
+    async def close(self) -> None:
+        return
+
+
+def _group(entry: Entry) -> tuple[bytes, bytes, str]:
+    change = entry.change
+    return (change.block_hash, change.tx_hash, change.event.book)
+
+
+def _clearing(entry: Entry) -> list[ClearingLine]:
+    found = []
+    for line in entry.lines:
+        for code, amount in ((line.debit, -line.amount), (line.credit, line.amount)):
+            if code.startswith("clearing:"):
+                found.append(
+                    ClearingLine(
+                        group=_group(entry),
+                        account=code,
+                        asset=line.asset,
+                        inflow=amount,
+                        version=entry.change.event.description_version,
+                    )
+                )
+    return found

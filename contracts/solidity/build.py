@@ -5,8 +5,8 @@
 
 Reproducible: versions and settings are pinned here and the metadata hash is left out of the bytecode, so the same
 sources give the same files everywhere. The folder that holds `node_modules` is CHAINBOOKS_NODE_DIR, by default `node`
-in the local stack's folder (`make setup` fills it). Exit codes: 0 fine, 1 a committed file differs (--check), 2 wrong usage or
-sources that do not compile, 3 Node or a package is missing.
+in the local stack's folder (`make setup` fills it). Exit codes: 0 fine, 1 a committed file differs (--check), 2 wrong
+usage or sources that do not compile, 3 Node or a package is missing.
 """
 
 from __future__ import annotations

@@ -18,6 +18,7 @@ from contracts.registry import RegistryError, load_registry
 from deploy.runtime import exit_codes, log
 from deploy.runtime.settings import SettingsError, effective, load
 from ledger import app as service
+from ledger.adapters.reconciliation_store import Finding
 from ledger.errors import FatalError, RetryableError
 from ledger.settings import LedgerSettings
 
@@ -130,6 +131,27 @@ def balances(
         out.print(f"there are more than {limit}; narrow it with --book or --account, or raise --limit")
 
 
+@cli.command()
+def reconcile(
+    config: ConfigOption = None,
+    show_all: Annotated[bool, typer.Option("--all", help="Show equal comparisons, too.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Compare final balances with the chain itself, at the hash of the last final block.
+
+    Custody with the tokens' balanceOf and the native balance, claims and counts with the getters that the descriptions
+    name. Differences become breaks (finance.breaks) until both sides agree again. Exit codes: 0 all equal, 1 a
+    difference, or a question that the chain did not answer, 2 nothing final yet, or settings, 3 node or Postgres away.
+    """
+    settings = _settings(config)
+    found = _perform(service.reconcile(settings))
+    if as_json:
+        _print_json(_reconciliation_document(settings, found))
+    else:
+        _print_reconciliation(found, show_all=show_all)
+    raise typer.Exit(exit_codes.DIFFERENCE if found.differing else exit_codes.OK)
+
+
 @cli.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings and registry without connecting to anything; print what is effective, without secrets."""
@@ -200,6 +222,56 @@ def _status_document(settings: LedgerSettings, found: dict[str, Any]) -> dict[st
         "open_quarantine": found.get("open_quarantine", 0),
         "streams": [{key: _shown(value) for key, value in stream.items()} for stream in found["streams"]],
     }
+
+
+def _reconciliation_document(settings: LedgerSettings, found: service.Reconciliation) -> dict[str, Any]:
+    items = [_finding_document(finding) for finding in found.findings]
+    return {
+        "chain": settings.chain.name,
+        "block": {"number": found.block_number, "hash": found.block_hash},
+        "compared": len(items),
+        "differing": len(found.differing),
+        "differences": [item for item in items if not item["equal"]],
+        "items": items,
+    }
+
+
+def _finding_document(finding: Finding) -> dict[str, Any]:
+    """Amounts are base units, as text."""
+    item, question = finding.item, finding.item.question
+    return {
+        "kind": question.kind,
+        "subject": question.subject,
+        "book": question.book,
+        "contract": question.contract,
+        "asset": question.asset,
+        "ledger": str(question.ledger),
+        "onchain": None if item.onchain is None else str(item.onchain),
+        "difference": None if item.difference is None else str(item.difference),
+        "problem": item.problem,
+        "equal": item.equal,
+        "began_in_block": finding.began_in_block,
+        "began_in_tx": finding.began_in_tx,
+    }
+
+
+def _print_reconciliation(found: service.Reconciliation, *, show_all: bool) -> None:
+    out = Console(soft_wrap=True)
+    shown = found.findings if show_all else found.differing
+    if shown:
+        table = Table("kind", "subject", "asset", "ledger", "chain", "difference", "began in block")
+        for finding in shown:
+            row = _finding_document(finding)
+            answer = row["onchain"] if row["problem"] is None else f"no answer: {row['problem']}"
+            cells = (row["asset"], row["ledger"], answer, row["difference"], row["began_in_block"])
+            table.add_row(row["kind"], row["subject"], *("-" if cell is None else str(cell) for cell in cells))
+        out.print(table)
+    equal = len(found.findings) - len(found.differing)
+    out.print(
+        f"block {found.block_number} {found.block_hash}: {len(found.findings)} comparisons, {equal} equal, "
+        f"{len(found.differing)} differing (amounts in base units)",
+        highlight=False,
+    )
 
 
 def _print_status(document: dict[str, Any]) -> None:

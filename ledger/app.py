@@ -8,6 +8,7 @@ import secrets
 import signal
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import structlog
@@ -21,9 +22,12 @@ from ledger.adapters.batch_store import BatchStore
 from ledger.adapters.kafka_consumer import KafkaConsumer
 from ledger.adapters.kafka_topics import check_topics
 from ledger.adapters.migrations import migrate as migrate_database
+from ledger.adapters.node import CallFailed, Node
 from ledger.adapters.postgres import close, connect
 from ledger.adapters.promotion_store import PromotionStore
+from ledger.adapters.reconciliation_store import Finding, read_books_side, write_result
 from ledger.adapters.registry import Registry
+from ledger.core.compare import Item, Question, asset_calls, questions, word
 from ledger.errors import ConfigurationRefused, FatalError, RetryableError
 from ledger.observe import Observer
 from ledger.pipeline import Limits, Pipeline
@@ -72,6 +76,63 @@ async def read_balances(
         return await books.read_balances(
             connection, chain=settings.chain.name, basis=basis, book=book, like=like, zeros=zeros, limit=limit
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reconciliation:
+    """The books beside the chain, at one final block."""
+
+    block_number: int
+    block_hash: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def differing(self) -> tuple[Finding, ...]:
+        return tuple(finding for finding in self.findings if not finding.item.equal)
+
+
+async def reconcile(settings: LedgerSettings) -> Reconciliation:
+    """Compares final balances with the chain at the last promoted block's hash, and stores the result.
+
+    Raises NodeUnavailable, DatabaseUnavailable, ConfigurationRefused.
+    """
+    chain_id = settings.chain.id
+    urls = [url.get_secret_value() for url in settings.chain.rpc_http]
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(_connection(_secret(settings.postgres.dsn)))
+        await books.check_schema(connection)
+        node = await stack.enter_async_context(Node(urls, timeout_s=settings.chain.rpc_timeout_s))
+        await node.check_chain(chain_id)
+        side = await read_books_side(connection, chain_id)
+        block_hash = "0x" + side.block_hash.hex()
+        named = {
+            key: "0x" + (await node.call(call, block_hash))[-20:].hex()
+            for key, call in asset_calls(side.contracts).items()
+        }
+        asked = questions(side.contracts, side.balances, side.counts, named, chain_id=chain_id)
+        items = await _answers(node, asked, block_hash)
+        findings = await write_result(connection, chain_id, side, items)
+    return Reconciliation(block_number=side.block_number, block_hash=block_hash, findings=tuple(findings))
+
+
+async def _answers(node: Node, asked: list[Question], block_hash: str) -> list[Item]:
+    try:
+        async with asyncio.TaskGroup() as group:
+            answers = [group.create_task(_answer(node, question, block_hash)) for question in asked]
+    except BaseExceptionGroup as failures:
+        raise _operating_error(failures) or failures from failures
+    return [answer.result() for answer in answers]
+
+
+async def _answer(node: Node, question: Question, block_hash: str) -> Item:
+    total = 0
+    try:
+        for call in question.calls:
+            returned = await node.call(call, block_hash)
+            total += question.check.answer(returned) if question.check is not None else word(returned)
+    except (CallFailed, ValueError) as exc:
+        return Item(question=question, onchain=None, problem=str(exc)[:500])
+    return Item(question=question, onchain=total)
 
 
 async def run(settings: LedgerSettings) -> int:

@@ -86,7 +86,7 @@ BEGIN
 END;
 $body$;
 
-CREATE FUNCTION ledger.ensure_partitions(months DATE []) RETURNS INTEGER
+CREATE FUNCTION ledger.ensure_partitions(months DATE[]) RETURNS INTEGER
 LANGUAGE plpgsql
 SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -124,7 +124,7 @@ BEGIN
     RETURN made;
 END;
 $body$;
-COMMENT ON FUNCTION ledger.ensure_partitions(DATE []) IS
+COMMENT ON FUNCTION ledger.ensure_partitions(DATE[]) IS
 'Makes the monthly partitions of the journal that are missing. Runs as the owner, in a short db_tx of its own.';
 
 REVOKE ALL ON ALL TABLES IN SCHEMA ledger FROM PUBLIC;
@@ -142,4 +142,4 @@ GRANT UPDATE (closed_at, closed_by, closed_reason) ON ledger.quarantine TO chain
 GRANT UPDATE (
     expected, actual, difference, checked_block, detail, resolved_block, resolved_at
 ) ON ledger.break TO chainbooks_writer;
-GRANT EXECUTE ON FUNCTION ledger.ensure_partitions(DATE []) TO chainbooks_writer;
+GRANT EXECUTE ON FUNCTION ledger.ensure_partitions(DATE[]) TO chainbooks_writer;

@@ -60,7 +60,7 @@ SELECT
     $1,
     u.address,
     u.code
-FROM unnest($2::BYTEA [], $3::TEXT []) AS u (address, code)
+FROM unnest($2::BYTEA[], $3::TEXT[]) AS u (address, code)
 ORDER BY u.code
 ON CONFLICT DO NOTHING;
 
@@ -70,7 +70,7 @@ SELECT
     code,
     asset_id
 FROM ledger.asset
-WHERE code = any($1::TEXT []);
+WHERE code = any($1::TEXT[]);
 
 -- name: add_accounts
 -- New accounts, sorted by code, so that two writers never wait for each other in a circle.
@@ -87,7 +87,7 @@ SELECT
     END,
     u.asset_id,
     $3
-FROM unnest($1::TEXT [], $2::INTEGER []) AS u (code, asset_id)
+FROM unnest($1::TEXT[], $2::INTEGER[]) AS u (code, asset_id)
 ORDER BY u.code, u.asset_id
 ON CONFLICT DO NOTHING;
 
@@ -97,14 +97,14 @@ SELECT
     a.code,
     a.asset_id,
     a.account_id
-FROM unnest($1::TEXT [], $2::INTEGER []) AS u (code, asset_id)
+FROM unnest($1::TEXT[], $2::INTEGER[]) AS u (code, asset_id)
 INNER JOIN ledger.account AS a ON u.code = a.code AND u.asset_id = a.asset_id;
 
 -- name: add_balances
 -- Zero balances of new accounts.
 INSERT INTO ledger.balance (account_id)
 SELECT u.account_id
-FROM unnest($1::BIGINT []) AS u (account_id)
+FROM unnest($1::BIGINT[]) AS u (account_id)
 ORDER BY u.account_id
 ON CONFLICT DO NOTHING;
 
@@ -244,7 +244,7 @@ SELECT
     c.code AS credit,
     s.code AS asset,
     t.amount::TEXT AS amount
-FROM unnest($1::BYTEA [], $2::INTEGER [], $3::BIGINT []) AS u (event_id, ordinal, event_at)
+FROM unnest($1::BYTEA[], $2::INTEGER[], $3::BIGINT[]) AS u (event_id, ordinal, event_at)
 INNER JOIN ledger.entry AS e
     ON u.event_id = e.event_id AND u.ordinal = e.ordinal AND e.event_at = to_timestamp(u.event_at)
 LEFT JOIN ledger.transfer AS t ON e.entry_id = t.entry_id AND e.event_at = t.event_at
@@ -260,7 +260,7 @@ SELECT
     event_id,
     revision
 FROM ledger.quarantine
-WHERE event_id = any($1::BYTEA []) AND closed_at IS NULL
+WHERE event_id = any($1::BYTEA[]) AND closed_at IS NULL
 ORDER BY quarantine_id;
 
 -- name: posted_ordinals
@@ -268,7 +268,7 @@ ORDER BY quarantine_id;
 SELECT
     e.event_id,
     e.ordinal
-FROM unnest($1::BYTEA [], $2::BIGINT []) AS u (event_id, event_at)
+FROM unnest($1::BYTEA[], $2::BIGINT[]) AS u (event_id, event_at)
 INNER JOIN ledger.entry AS e ON u.event_id = e.event_id AND e.event_at = to_timestamp(u.event_at);
 
 -- name: clearing_of_txs
@@ -281,7 +281,7 @@ SELECT
     a.code,
     s.code AS asset,
     (p.credit - p.debit)::TEXT AS inflow
-FROM unnest($1::BYTEA [], $2::BYTEA [], $3::BIGINT [], $4::TEXT []) AS u (block_hash, tx_hash, event_at, book)
+FROM unnest($1::BYTEA[], $2::BYTEA[], $3::BIGINT[], $4::TEXT[]) AS u (block_hash, tx_hash, event_at, book)
 INNER JOIN ledger.entry AS e
     ON
         u.tx_hash = e.tx_hash AND u.block_hash = e.block_hash AND u.book = e.book

@@ -181,14 +181,12 @@ RETURNING break_id;
 SELECT
     a.account_id,
     (b.final_debits - b.final_credits)::TEXT AS net,
-    EXISTS (
-        SELECT FROM ledger.break AS k
-        WHERE k.account_id = a.account_id AND k.kind = 'clearing' AND k.resolved_at IS NULL
-    ) AS is_open,
+    count(k.break_id) > 0 AS is_open,
     max(s.block_number) AS block_number
 FROM stage_transfer AS s
 INNER JOIN ledger.account AS a ON a.account_id IN (s.debit_account_id, s.credit_account_id) AND a.class = 'clearing'
 INNER JOIN ledger.balance AS b ON a.account_id = b.account_id
+LEFT JOIN ledger.break AS k ON a.account_id = k.account_id AND k.kind = 'clearing' AND k.resolved_at IS NULL
 WHERE s.block_number <= $1
 GROUP BY a.account_id, b.final_debits, b.final_credits
 ORDER BY a.account_id;

@@ -1,24 +1,194 @@
-"""A batch in the database: what it posts, and that nothing about it depends on how it was cut."""
+"""A batch in the database: what it posts, that it does not depend on how it was cut, and that a crash loses nothing."""
 
 from __future__ import annotations
 
-from tests.integration.ledger.database import Books
-from tests.unit.ledger.story import GATEWAY, Story, deposit, internal
+import asyncio
+from typing import Literal
 
+import msgspec
+import pytest
 
-def simple_story() -> Story:
-    story = Story()
-    story.block(deposit(1, 100, seq=1), deposit(2, 50, seq=2))
-    story.block([internal(1, 2, 30, seq=3)])
-    return story
+from ledger.errors import Fenced
+from ledger.ports import Partition
+from tests.integration.ledger.database import TOPICS, Books, Database, copied
+from tests.integration.ledger.flaky import Fuse, flaky_store
+from tests.unit.ledger.fake_store import Shelf
+from tests.unit.ledger.folding import fold_into
+from tests.unit.ledger.random_story import random_story
+from tests.unit.ledger.story import GATEWAY, PAYER, TOKEN, Story, deposit, internal, moved, splits
+
+USDX = f"eip155:31337/erc20:{TOKEN}"
 
 
 async def test_a_deposit_moves_custody_and_claim_and_leaves_clearing_at_zero(books: Books) -> None:
-    story = simple_story()
-    worker = await books.fold([story.records])
+    story = Story()
+    story.block(deposit(1, 100, seq=1), deposit(2, 50, seq=2))
+    story.block([internal(1, 2, 30, seq=3)])
+    await books.fold([story.records])
+    assert await books.balances() == {
+        (f"assets:gateway:onchain:{GATEWAY}:-", USDX): 150,
+        (f"liabilities:gateway:account:0x{'0' * 63}1:available", USDX): -70,
+        (f"liabilities:gateway:account:0x{'0' * 63}2:available", USDX): -80,
+    }
+
+
+async def test_unclaimed_inflow_goes_to_the_default_inflow_and_a_claim_does_not(books: Books) -> None:
+    story = Story()
+    story.block([*deposit(1, 100), moved(PAYER, GATEWAY, 7)])
+    await books.fold([story.records])
+    balances = await books.balances()
+    assert balances[(f"liabilities:gateway:unattributed:{GATEWAY}:-", USDX)] == -7
+    assert (f"clearing:gateway:contract:{GATEWAY}:-", USDX) not in balances
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_the_database_folds_as_the_model_does_for_any_split(
+    postgres_admin_url: str, ledger_template: str, seed: int
+) -> None:
+    story = random_story(seed, blocks=18)
+    shelf = Shelf()
+    await fold_into(shelf, [story.records])
+    digests = []
+    for sizes in ([10**6], [1], [3, 11]):
+        async with copied(postgres_admin_url, ledger_template) as database:
+            books = Books(database)
+            await books.set_up()
+            await books.fold(list(splits(story.records, sizes)))
+            await books.promote()
+            digests.append(await books.digest())
+    assert digests[0] == digests[1] == digests[2]
+    assert digests[0]["latest"] == shelf.balances()
+    assert digests[0]["chains"][0][2] == shelf.state.record_chain.hex()
+
+
+async def test_duplicates_with_new_numbers_are_dropped(books: Books) -> None:
+    """The same revisions again, as if they were published twice."""
+    told = Story()
+    told.block(deposit(1, 100), deposit(2, 5))
+    told.block([internal(1, 2, 30)])
+    told.retract(1)
+    again = Story()
+    again.records, again._seqs, again._offsets = list(told.records), dict(told._seqs), dict(told._offsets)
+    for event in told.chain[0].events:
+        again.put(event)
+    await books.fold([told.records])
+    before = await books.digest()
+    worker = await books.fold([again.records])
     assert worker.ended is not None
     assert worker.ended.how == "closed", worker.ended
-    found = {
-        code.split(":")[0] + ":" + code.split(":")[3][-2:]: net for (code, _), net in (await books.balances()).items()
-    }
-    assert found == {f"assets:{GATEWAY[-2:]}": 150, "liabilities:01": -70, "liabilities:02": -80}
+    after = await books.digest()
+    assert after["journal"] == before["journal"]
+    assert after["latest"] == before["latest"]
+    assert after["chains"][0][2] == before["chains"][0][2]
+
+
+async def statements_of(database: Database, story: Story) -> int:
+    """How many statements two batches take, from claim to commit."""
+    books = Books(database)
+    await books.set_up()
+    fuse = Fuse(at=10_000, when="before")
+    await _fold_flaky(books, story, fuse)
+    return 10_000 - fuse.left
+
+
+async def _fold_flaky(books: Books, story: Story, fuse: Fuse) -> None:
+    """As the pipeline does: a lost worker is followed by a new claim, which is fed from where the database stands."""
+    half = len(story.records) // 2
+    for _ in range(4):
+        store = await flaky_store(books.database.writer, fuse)
+        try:
+            worker = await books.worker(store=store)
+        except Exception:
+            if fuse.burnt is None:
+                raise
+            continue
+        async with asyncio.TaskGroup() as group:
+            group.create_task(worker.run())
+            for poll in (story.records[:half], story.records[half:]):
+                await worker.feed(poll)
+                await worker.settled()
+            await worker.close(timeout_s=5)
+        assert worker.ended is not None
+        if worker.ended.how == "closed":
+            return
+        assert worker.ended.how == "lost", worker.ended
+    raise AssertionError("never done")
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_a_crash_at_any_statement_changes_nothing(
+    postgres_admin_url: str, ledger_template: str, when: Literal["before", "after"]
+) -> None:
+    story = Story()
+    story.block(deposit(1, 100, seq=1), [moved(PAYER, GATEWAY, 7)])
+    story.block([internal(1, 2, 30, seq=2)])
+    story.retract(1)
+    story.block([internal(1, 2, 20, seq=2)], branch="b")
+    story.mark(finalized=1)
+    async with copied(postgres_admin_url, ledger_template) as database:
+        count = await statements_of(database, story)
+        expected = await Books(database).digest()
+    assert count > 20
+    burnt = set()
+    for at in range(count):
+        async with copied(postgres_admin_url, ledger_template) as database:
+            books = Books(database)
+            await books.set_up()
+            fuse = Fuse(at=at, when=when)
+            await _fold_flaky(books, story, fuse)
+            assert fuse.burnt is not None
+            burnt.add(fuse.burnt)
+            assert await books.digest() == expected, fuse.burnt
+    assert f"{when} COMMIT;" in burnt
+
+
+async def test_a_zombie_writer_cannot_commit(books: Books) -> None:
+    story = Story()
+    story.block(deposit(1, 100))
+    zombie = await books.worker()
+    successor = await books.worker()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(zombie.run())
+        group.create_task(successor.run())
+        await zombie.feed(story.records)
+        await zombie.settled()
+        assert await books.balances() == {}
+        await successor.feed(story.records)
+        await successor.settled()
+        await successor.close(timeout_s=5)
+    assert zombie.ended is not None
+    assert zombie.ended.how == "fenced"
+    assert len(await books.balances()) == 2
+
+
+async def test_a_writer_whose_position_is_old_cannot_commit(books: Books) -> None:
+    """The epoch is ours, but the offset is not where we left it: our own commit had succeeded."""
+    story = Story()
+    story.block(deposit(1, 100))
+    worker = await books.worker()
+    store = worker._store
+    await books.fold([story.records])
+    claim = worker.claim
+    current = await store.claim(Partition(TOPICS.events, 0), "test")
+    old = msgspec.structs  # keep the module used: claims are dataclasses, replaced below
+    assert old is not None
+    stale = type(claim)(
+        partition=claim.partition,
+        stream_no=claim.stream_no,
+        kind=claim.kind,
+        epoch=current.epoch,
+        state=claim.state,
+        stopped_reason=None,
+    )
+    from ledger.core.fold import Knowledge, fold
+    from ledger.core.records import scan
+    from tests.unit.ledger.story import CHAIN_ID, rules
+
+    found = scan(story.records, stale.state.position, chain_id=CHAIN_ID, kind="events")
+    folded = fold(found.items, stale.state, Knowledge(), rules(), stream_id=found.position.stream_id)
+    before = await books.digest()
+    with pytest.raises(Fenced) as caught:
+        await store.commit(stale, folded)
+    assert caught.value.by is None
+    assert await books.digest() == before
+    await store.close()

@@ -31,6 +31,7 @@ def problems(outcome: Outcome) -> tuple[str, ...]:
         *_reorg(outcome),
         *_books(outcome),
         *_breaks(outcome),
+        *_reconciliation(outcome),
         *_check(outcome),
     )
 
@@ -92,6 +93,26 @@ def _breaks(outcome: Outcome) -> Iterator[str]:
             f"the silent withdrawal of block {silent.block} was found {found} times instead of once: "
             "see finance.breaks where kind = 'clearing'"
         )
+
+
+def _reconciliation(outcome: Outcome) -> Iterator[str]:
+    """All comparisons are equal but the two that the silent withdrawal leaves too high: its owner's and the sum."""
+    silent, document = outcome.silent, outcome.reconciled.document
+    if document["block"]["number"] != outcome.final:
+        yield f"reconciled at block {document['block']['number']}, not at the final block {outcome.final}"
+    if {item["kind"] for item in document["items"]} != {"custody", "claim", "count"}:
+        yield "reconciliation did not compare custody, claims and counts: see chainbooks-ledger reconcile --all"
+    explained = set()
+    for item in document["differences"]:
+        owners = f"liabilities:{silent.book}:account:{silent.owner}:available"
+        name = "owner" if item["subject"] == owners else "sum" if "totalDeposits" in item["subject"] else ""
+        if item["book"] == silent.book and item["difference"] == str(silent.amount) and name:
+            explained.add(name)
+        else:
+            reason = item["problem"] or f"ledger {item['ledger']}, chain {item['onchain']}"
+            yield f"unexpected difference: {item['kind']} {item['subject']} {item['asset']}: {reason} (base units)"
+    if explained != {"owner", "sum"}:
+        yield "the silent withdrawal is not seen in its owner's balance and in totalDeposits of the vault"
 
 
 def _check(outcome: Outcome) -> Iterator[str]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -21,6 +22,11 @@ from deploy.demo.view import WIDTH
 from deploy.local.paths import REPOSITORY
 
 FRACTION_DIGITS: Final = 6  # shown; the database has all of them
+NAMES_OF_COMPARISONS: Final = {
+    "custody": "custody = balanceOf, native balance",
+    "claim": "claims = getters",
+    "count": "money events = eventSeq",
+}
 NAMES_OF_KINDS: Final = {"account": "accounts", "onchain": "on chain", "contract": "unexplained outflow"}
 
 
@@ -132,30 +138,49 @@ def _largest(outcome: Outcome) -> Table:
 
 
 def _reconciliation(outcome: Outcome) -> Iterator[RenderableType]:
-    silent, document = outcome.silent, outcome.reconciled.document
-    yield Text(f"chainbooks-ledger reconcile: {_compared(document)}")
+    items = outcome.reconciled.document["items"]
+    table = _table("chainbooks-ledger reconcile", "book", "compared", "equal", "differ", right=(2, 3, 4))
+    groups = Counter((item["kind"], item["book"]) for item in items)
+    equal = Counter((item["kind"], item["book"]) for item in items if item["equal"])
+    for kind, book in sorted(groups, key=lambda group: (group[1], *group)):
+        differ = groups[kind, book] - equal[kind, book]
+        style = "yellow" if differ else ""
+        cells = (str(groups[kind, book]), str(equal[kind, book]), str(differ or ""))
+        table.add_row(NAMES_OF_COMPARISONS.get(kind, kind), book, *cells, style=style)
+    yield table
+    yield from _breaks(outcome)
     checked = outcome.checked.document
+    said = "all equal" if not checked["differences"] else f"{len(checked['differences'])} DIFFERENCES"
     yield Text(
-        f"independent check from raw receipts: {checked['balances']} balances, {checked['receipts_events']} events, "
-        f"{checked['money_events']} money events numbered without a gap: "
-        + ("all equal" if not checked["differences"] else f"{len(checked['differences'])} DIFFERENCES")
+        f"Independent check, from raw receipts: {checked['balances']} balances, {checked['receipts_events']} events, "
+        f"{checked['money_events']} numbered: {said}"
     )
+
+
+def _breaks(outcome: Outcome) -> Iterator[Text]:
+    """Unexplained outflows first; the claims that they leave too high below them."""
     for row in outcome.books.breaks:
-        place = f" since block {row['began_in_block']}" if row["began_in_block"] is not None else ""
-        difference = amount(row["difference"]).strip()
-        line = f"break ({row['kind']}){place}: {difference} {row['asset']}, {_short(row['subject'])}"
-        yield Text(line, style="yellow")
-    taken = amount(format_units(silent.amount, silent.decimals)).strip()
-    yield Text(f"expected: one, the vault's silent withdrawal of {taken} {silent.asset} in block {silent.block}")
-
-
-def _compared(document: dict[str, Any]) -> str:
-    return f"{document['compared']} comparisons, {document['compared'] - document['differing']} equal"
+        if row["kind"] != "clearing":
+            continue
+        tx = f", tx {row['began_in_tx'][:10]}…" if row["began_in_tx"] else ""
+        yield Text(
+            f"FOUND  block {row['began_in_block']}: {amount(row['difference']).strip()} {row['asset']} left book "
+            f"{row['book']}: {row['detail']}{tx}",
+            style="bold yellow",
+        )
+    for row in outcome.books.breaks:
+        if row["kind"] != "clearing":
+            place = "" if row["began_in_block"] is None else f" (since block {row['began_in_block']})"
+            yield Text(
+                f"       {row['kind']} {_short(row['subject'])}: {amount(row['difference']).strip()} {row['asset']} "
+                f"off{place}",
+                style="yellow",
+            )
 
 
 def _short(text: str) -> str:
-    """Long hex in the middle of a subject, cut."""
-    return ":".join(part if len(part) <= 20 else f"{part[:10]}…{part[-4:]}" for part in text.split(":"))
+    """Addresses and ids in a subject, cut."""
+    return re.sub(r"0x([0-9a-f]{8})[0-9a-f]{8,}([0-9a-f]{4})", r"0x\1…\2", text)
 
 
 def _reorg(outcome: Outcome) -> Table:

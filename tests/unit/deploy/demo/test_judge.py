@@ -28,6 +28,20 @@ BREAK = {
     "began_in_block": 52,
 }
 
+OWNER = "0x" + "ab" * 20
+
+
+def item(kind: str, subject: str, **changed: Any) -> dict[str, Any]:
+    document = {"kind": kind, "subject": subject, "book": "vault", "asset": "EURX", "ledger": "9", "onchain": "9"}
+    return document | {"difference": "0", "problem": None} | changed
+
+
+DIFFERENCES = [
+    item("claim", f"liabilities:vault:account:{OWNER}:available", difference="2500"),
+    item("claim", "legacy-vault.totalDeposits(address)", difference="2500"),
+]
+ITEMS = [item("custody", "assets"), item("count", "eventSeq"), *DIFFERENCES]
+
 
 def event(event_id: str, tx_hash: str, block_number: int, *, retracted: bool = False) -> PaymentEvent:
     return PaymentEvent(
@@ -82,7 +96,7 @@ def outcome() -> Outcome:
             moved_from_block=41,
             moved_to_block=43,
         ),
-        silent=SilentWithdrawal(block=52, book="vault", asset="EURX", decimals=3, amount=2500, owner="0x"),
+        silent=SilentWithdrawal(block=52, book="vault", asset="EURX", decimals=3, amount=2500, owner=OWNER),
         books=Books(
             trial_balance=(),
             largest=(),
@@ -95,7 +109,7 @@ def outcome() -> Outcome:
             events=("a", "b"),
             digest="",
         ),
-        reconciled=Verdict(exit_code=1, document={}),
+        reconciled=Verdict(exit_code=1, document={"block": {"number": 72}, "items": ITEMS, "differences": DIFFERENCES}),
         checked=Verdict(exit_code=0, document={"differences": []}),
         latency=None,
         calls=400,
@@ -129,6 +143,25 @@ def test_a_right_run_has_no_problem() -> None:
 def test_wrong_books_are_told(books: dict[str, Any], word: str) -> None:
     run = outcome()
     run.books = replace(run.books, **books)
+    assert any(word in problem for problem in problems(run))
+
+
+@pytest.mark.parametrize(
+    ("document", "word"),
+    [
+        ({"differences": []}, "not seen"),
+        ({"differences": DIFFERENCES[:1]}, "not seen"),
+        ({"differences": [*DIFFERENCES, item("custody", "assets", difference="1")]}, "unexpected difference: custody"),
+        ({"differences": [*DIFFERENCES, item("claim", "x", problem="no answer")]}, "no answer"),
+        ({"differences": [DIFFERENCES[0], DIFFERENCES[1] | {"difference": "-2500"}]}, "unexpected difference: claim"),
+        ({"differences": [DIFFERENCES[0], DIFFERENCES[1] | {"book": "gateway"}]}, "unexpected difference: claim"),
+        ({"block": {"number": 71}}, "not at the final block"),
+        ({"items": ITEMS[1:]}, "did not compare"),
+    ],
+)
+def test_a_wrong_reconciliation_is_told(document: dict[str, Any], word: str) -> None:
+    run = outcome()
+    run.reconciled = Verdict(exit_code=1, document=run.reconciled.document | document)
     assert any(word in problem for problem in problems(run))
 
 

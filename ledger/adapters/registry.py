@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Sequence
 from typing import Any, Final
 
 import asyncpg
@@ -57,7 +58,9 @@ class Registry:
             try:
                 if not self._rules:
                     self._rules |= await _stored(connection, self._chain_id)
-                await _store(connection, self._chain_id, [record for record in fresh if record.version in rules])
+                await store_descriptions(
+                    connection, self._chain_id, [record for record in fresh if record.version in rules]
+                )
             finally:
                 await close(connection)
             self._rules |= rules
@@ -132,7 +135,7 @@ async def _stored(connection: asyncpg.Connection, chain_id: int) -> dict[str, Po
     return found
 
 
-async def _store(connection: asyncpg.Connection, chain_id: int, records: list[RegistryRecord]) -> None:
+async def store_descriptions(connection: asyncpg.Connection, chain_id: int, records: Sequence[RegistryRecord]) -> None:
     """Writes versions and their allow-lists. Raises ConfigurationRefused when an asset's decimals would change."""
     with translated("descriptions cannot be stored"):
         async with connection.transaction():

@@ -135,8 +135,8 @@ def needs(items: Sequence[Item], state: StreamState, *, careful: bool = False) -
     cut = None if state.open_block is not None or not changes else changes[0].block_hash
     for change in changes:
         event = change.event
-        cut_off = careful or event.revision > 1 or event.late or change.block_hash == cut
-        if event.closes_tx and not change.retracts and cut_off:
+        unusual = event.closes_tx and (careful or event.late or event.revision > 1)
+        if not change.retracts and (unusual or change.block_hash == cut):
             groups[_group(change)] = event.block_timestamp
     return Needs(
         originals=originals,

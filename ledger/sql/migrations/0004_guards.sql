@@ -27,10 +27,12 @@ BEGIN
     END IF;
     IF EXISTS (
         SELECT FROM (
-            SELECT t.entry_id, t.event_at, count(*) AS lines FROM added AS t GROUP BY t.entry_id, t.event_at
+            SELECT t.entry_id, t.event_at, count(*) AS lines, max(t.line) AS last_line
+            FROM added AS t
+            GROUP BY t.entry_id, t.event_at
         ) AS a
         LEFT JOIN ledger.entry AS e ON e.entry_id = a.entry_id AND e.event_at = a.event_at
-        WHERE e.lines IS DISTINCT FROM a.lines
+        WHERE e.lines IS DISTINCT FROM a.lines OR e.lines <> a.last_line
     ) THEN
         RAISE EXCEPTION 'transfers do not belong to an entry, or are not all of its lines'
         USING ERRCODE = 'foreign_key_violation', CONSTRAINT = 'transfer_entry', TABLE = 'transfer', SCHEMA = 'ledger';

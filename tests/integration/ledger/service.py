@@ -116,8 +116,8 @@ class Service:
         """Looks until ``await holds()`` gives something true; fails with the service's log."""
         try:
             async with asyncio.timeout(DEADLINE_S):
-                while not (found := await holds()):
-                    await asyncio.sleep(0.02)
+                while not (found := await holds()):  # noqa: ASYNC110 - it is another process that is waited for
+                    await asyncio.sleep(0.02)  # between two looks at another process
                 return found
         except TimeoutError:
             raise AssertionError(f"never: {what}\n{self.log() if self.processes else ''}") from None

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from typing import Literal
 
-import msgspec
 import pytest
 
+from ledger.adapters.batch_store import BatchStore
+from ledger.core.fold import Knowledge, fold
+from ledger.core.records import scan
 from ledger.errors import Fenced
 from ledger.ports import Partition
 from tests.integration.ledger.database import TOPICS, Books, Database, copied
@@ -15,7 +18,18 @@ from tests.integration.ledger.flaky import Fuse, flaky_store
 from tests.unit.ledger.fake_store import Shelf
 from tests.unit.ledger.folding import fold_into
 from tests.unit.ledger.random_story import random_story
-from tests.unit.ledger.story import GATEWAY, PAYER, TOKEN, Story, deposit, internal, moved, splits
+from tests.unit.ledger.story import (
+    CHAIN_ID,
+    GATEWAY,
+    PAYER,
+    TOKEN,
+    Story,
+    deposit,
+    internal,
+    moved,
+    rules,
+    splits,
+)
 
 USDX = f"eip155:31337/erc20:{TOKEN}"
 
@@ -162,33 +176,18 @@ async def test_a_zombie_writer_cannot_commit(books: Books) -> None:
 
 
 async def test_a_writer_whose_position_is_old_cannot_commit(books: Books) -> None:
-    """The epoch is ours, but the offset is not where we left it: our own commit had succeeded."""
+    """The epoch is ours, but the offset is not where we left it: an earlier commit of ours had succeeded."""
     story = Story()
     story.block(deposit(1, 100))
-    worker = await books.worker()
-    store = worker._store
+    store = await BatchStore.open(books.database.writer, chain_id=CHAIN_ID)
+    empty = await store.claim(Partition(TOPICS.events, 0), "test")
     await books.fold([story.records])
-    claim = worker.claim
     current = await store.claim(Partition(TOPICS.events, 0), "test")
-    old = msgspec.structs  # keep the module used: claims are dataclasses, replaced below
-    assert old is not None
-    stale = type(claim)(
-        partition=claim.partition,
-        stream_no=claim.stream_no,
-        kind=claim.kind,
-        epoch=current.epoch,
-        state=claim.state,
-        stopped_reason=None,
-    )
-    from ledger.core.fold import Knowledge, fold
-    from ledger.core.records import scan
-    from tests.unit.ledger.story import CHAIN_ID, rules
-
-    found = scan(story.records, stale.state.position, chain_id=CHAIN_ID, kind="events")
-    folded = fold(found.items, stale.state, Knowledge(), rules(), stream_id=found.position.stream_id)
+    found = scan(story.records, empty.state.position, chain_id=CHAIN_ID, kind="events")
+    folded = fold(found.items, empty.state, Knowledge(), rules(), stream_id=found.position.stream_id)
     before = await books.digest()
     with pytest.raises(Fenced) as caught:
-        await store.commit(stale, folded)
+        await store.commit(dataclasses.replace(empty, epoch=current.epoch), folded)
     assert caught.value.by is None
     assert await books.digest() == before
     await store.close()

@@ -170,12 +170,8 @@ def _breaks(outcome: Outcome) -> Iterator[Text]:
         )
     for row in outcome.books.breaks:
         if row["kind"] != "clearing":
-            place = "" if row["began_in_block"] is None else f" (since block {row['began_in_block']})"
-            yield Text(
-                f"       {row['kind']} {_short(row['subject'])}: {amount(row['difference']).strip()} {row['asset']} "
-                f"off{place}",
-                style="yellow",
-            )
+            off = f"{amount(row['difference']).strip()} {row['asset']}"
+            yield Text(f"       so off by {off}: {row['kind']} {_short(row['subject'])}", style="yellow")
 
 
 def _short(text: str) -> str:
@@ -260,9 +256,7 @@ def _result(outcome: Outcome) -> Text:
     text.append(f"digest of the books {outcome.books.digest}\n")
     text.append(f"{outcome.elapsed_s:.1f} s: {phases}\n", style="dim")
     if not outcome.problems:
-        text.append(
-            "✔ every balance equals the chain; the silent withdrawal, and nothing else, was found", style="green"
-        )
+        text.append("✔ the books equal the chain; the silent withdrawal was found, and nothing else", style="green")
         return text
     text.append(f"✘ {len(outcome.problems)} problem(s)\n", style="bold red")
     for problem in outcome.problems:

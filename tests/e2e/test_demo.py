@@ -110,6 +110,23 @@ async def test_ctrl_c_stops_everything_that_it_started(demo: Demo) -> None:
     assert demo.running() == []
 
 
+async def test_a_service_that_dies_ends_the_run_with_its_name(demo: Demo) -> None:
+    process = await demo.start("--seed", "7")
+    assert process.stdout is not None
+    async with asyncio.timeout(DEADLINE_S):
+        async for line in process.stdout:
+            if line.strip().endswith(b"business"):
+                break
+    pid = Daemon(name="ledger", folder=demo.folder).pid()
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode == 3
+    assert b"chainbooks-ledger has ended by itself" in out
+    assert b"Traceback" not in out + err
+    assert demo.running() == []
+
+
 async def test_a_service_that_is_away_is_named_in_a_sentence(demo: Demo) -> None:
     process = await demo.start("--postgres", "postgresql://nobody@127.0.0.1:1/none")
     out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)

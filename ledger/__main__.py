@@ -276,15 +276,19 @@ def _print_reconciliation(found: service.Reconciliation, *, show_all: bool) -> N
 
 def _print_status(document: dict[str, Any]) -> None:
     out = Console(soft_wrap=True)
-    table = Table(
-        "topic", "partition", "next offset", "seq", "latest", "safe", "finalized", "entries", "owner", "state"
-    )
-    columns = ["topic", "partition", "next_offset", "stream_seq", "latest_number", "safe_number", "finalized_number"]
+    table = Table("topic", "partition", "next offset", "seq", "latest", "safe", "finalized", "entries", "state")
+    columns = ("topic", "partition", "next_offset", "stream_seq", "latest_number", "safe_number", "finalized_number")
+    stops = []
     for s in document["streams"]:
-        state = f"STOPPED at {s['stopped_offset']}: {s['stopped_reason']}" if s["stopped_reason"] else "ok"
-        cells = (s[column] for column in [*columns, "entries", "owner"])
-        table.add_row(*("-" if cell is None else str(cell) for cell in cells), state)
+        cells = ("-" if s[column] is None else str(s[column]) for column in (*columns, "entries"))
+        table.add_row(*cells, "STOPPED" if s["stopped_reason"] else "ok")
+        if s["stopped_reason"]:
+            stops.append(
+                f"STOPPED {s['topic']}/{s['partition']} at offset {s['stopped_offset']}: {s['stopped_reason']}"
+            )
     out.print(table)
+    for stop in stops:
+        out.print(stop, markup=False, highlight=False)
     final = document["final_block"]
     out.print(
         f"chain {document['chain']}: final balances through block {'-' if final is None else final}; "

@@ -21,19 +21,20 @@ MONEY_EVENTS: Final = (
     "Adjusted",
     "UnattributedSwept",
 )
-LINES_MAX: Final = 8
+LINES_MAX: Final = 4  # of each part
 
 
 def problems(outcome: Outcome) -> tuple[str, ...]:
     """Every problem, each with what it is about and where to look."""
-    return (
-        *_coverage(outcome),
-        *_reorg(outcome),
-        *_books(outcome),
-        *_breaks(outcome),
-        *_reconciliation(outcome),
-        *_check(outcome),
-    )
+    parts = (_coverage, _reorg, _books, _breaks, _reconciliation, _check)
+    return tuple(line for part in parts for line in _limited(list(part(outcome))))
+
+
+def _limited(lines: list[str]) -> list[str]:
+    """The first few; summary.json has all that they are made of."""
+    if len(lines) <= LINES_MAX:
+        return lines
+    return [*lines[:LINES_MAX], f"and {len(lines) - LINES_MAX} more like these: summary.json has all of them"]
 
 
 def money_events(outcome: Outcome) -> int:
@@ -116,8 +117,5 @@ def _reconciliation(outcome: Outcome) -> Iterator[str]:
 
 
 def _check(outcome: Outcome) -> Iterator[str]:
-    lines = outcome.checked.document["differences"]
-    for line in lines[:LINES_MAX]:
+    for line in outcome.checked.document["differences"]:
         yield f"independent check: {line}"
-    if len(lines) > LINES_MAX:
-        yield f"independent check: and {len(lines) - LINES_MAX} more"

@@ -171,7 +171,7 @@ def _breaks(outcome: Outcome) -> Iterator[Text]:
     for row in outcome.books.breaks:
         if row["kind"] != "clearing":
             off = f"{amount(row['difference']).strip()} {row['asset']}"
-            yield Text(f"       so off by {off}: {row['kind']} {_short(row['subject'])}", style="yellow")
+            yield Text(f"       off by {off}: {row['kind']} {_short(row['subject'])}", style="yellow")
 
 
 def _short(text: str) -> str:
@@ -258,7 +258,7 @@ def _result(outcome: Outcome) -> Text:
     if not outcome.problems:
         text.append("✔ the books equal the chain; the silent withdrawal was found, and nothing else", style="green")
         return text
-    text.append(f"✘ {len(outcome.problems)} problem(s)\n", style="bold red")
+    text.append("✘ not as it has to be:\n", style="bold red")
     for problem in outcome.problems:
-        text.append(f"  {problem}\n", style="red")
+        text.append(f"  {_short(problem)}\n", style="red")
     return text

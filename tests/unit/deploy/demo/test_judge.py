@@ -170,7 +170,7 @@ def test_a_difference_of_the_check_is_told() -> None:
     run.checked = Verdict(exit_code=1, document={"differences": [f"line {number}" for number in range(20)]})
     told = problems(run)
     assert "independent check: line 0" in told
-    assert "independent check: and 12 more" in told
+    assert any("and 16 more" in problem for problem in told)
 
 
 def test_a_kind_of_event_that_never_came_is_told() -> None:

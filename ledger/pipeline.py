@@ -88,6 +88,7 @@ class Pipeline:
         self._observer = observer
         self._sleep = sleep
         self._workers: dict[Partition, Worker] = {}
+        self._assigned: frozenset[Partition] = frozenset()  # empty while the group is being rebalanced
         self._stopped: set[Partition] = set()
         self._claiming = asyncio.Lock()
         self._consumer: ConsumerPort | None = None
@@ -120,6 +121,7 @@ class Pipeline:
             await self._pause(random.uniform(0.1, REJOIN_JITTER_S), stop)  # noqa: S311 - jitter, no secret
         finally:
             self._consumer = None
+            self._assigned = frozenset()
             await self._close_workers(list(self._workers))
             await consumer.stop()
 
@@ -191,7 +193,8 @@ class Pipeline:
     # rebalances and claims
 
     async def revoked(self, partitions: Sequence[Partition]) -> None:
-        """The group takes these back: the batch under way may end, the rest is dropped."""
+        """The group takes these back: the batch under way may end, the rest is dropped, nothing is claimed."""
+        self._assigned = frozenset()
         await self._close_workers(partitions)
 
     async def assigned(self, partitions: Sequence[Partition]) -> None:
@@ -201,9 +204,10 @@ class Pipeline:
             return
         self._stopped.clear()
         self._moved.clear()
+        self._assigned = frozenset(partitions)
         for partition in partitions:
             consumer.pause(partition)
-        self._observer.assigned(frozenset(partitions))
+        self._observer.assigned(self._assigned)
         try:
             await self._claim_all(consumer)
         except RetryableError as exc:
@@ -211,16 +215,16 @@ class Pipeline:
 
     async def _claim_missing(self, stop: asyncio.Event) -> None:
         consumer = self._consumer
-        if consumer is None or not self._missing(consumer):
+        if consumer is None or not self._missing():
             return
         await self.persistently("postgres", lambda: self._claim_all(consumer), stop)
 
-    def _missing(self, consumer: ConsumerPort) -> list[Partition]:
-        return sorted(consumer.assignment() - self._workers.keys() - self._stopped)
+    def _missing(self) -> list[Partition]:
+        return sorted(self._assigned - self._workers.keys() - self._stopped)
 
     async def _claim_all(self, consumer: ConsumerPort) -> None:
         async with self._claiming:
-            for partition in self._missing(consumer):
+            for partition in self._missing():
                 await self._claim(consumer, partition)
 
     async def _claim(self, consumer: ConsumerPort, partition: Partition) -> None:
@@ -230,7 +234,10 @@ class Pipeline:
         except BaseException:
             await store.close()
             raise
-        if self._consumer is not consumer or partition not in consumer.assignment() or self._group is None:
+        position = claim.state.position
+        ours = self._consumer is consumer and partition in self._assigned and self._group is not None
+        # From here on nothing else runs until the worker is there: seek and worker are one step.
+        if not ours or not consumer.seek(partition, position.next_offset):
             await store.close()
             return
         worker = Worker(
@@ -242,8 +249,8 @@ class Pipeline:
             batch_records_max=self._limits.batch_records_max,
             finalized_moved=self._promote.set,
         )
-        consumer.seek(partition, claim.state.position.next_offset)
         self._workers[partition] = worker
+        assert self._group is not None
         self._group.create_task(worker.run())
         self._observer.claimed(claim)
         _log.info(
@@ -251,7 +258,7 @@ class Pipeline:
             topic=partition.topic,
             partition=partition.number,
             epoch=claim.epoch,
-            offset=claim.state.position.next_offset,
+            offset=position.next_offset,
         )
 
     async def _close_workers(self, partitions: Sequence[Partition]) -> None:

@@ -125,13 +125,13 @@ class ConsumerPort(Protocol):
         """Everything that has arrived, or nothing after the timeout. Raises OffsetsLost, BrokerUnavailable."""
         ...
 
-    def assignment(self) -> frozenset[Partition]: ...
-
-    def seek(self, partition: Partition, offset: int) -> None:
-        """Continues there, and fetches it again if it was paused."""
+    def seek(self, partition: Partition, offset: int) -> bool:
+        """Continues there, also when it was paused. False, and nothing done, when it is not ours (any more)."""
         ...
 
-    def pause(self, partition: Partition) -> None: ...
+    def pause(self, partition: Partition) -> None:
+        """Fetches no more of it, if it is ours."""
+        ...
 
     async def lag(self) -> Mapping[Partition, Lag]:
         """Of partitions that were fetched at least once."""

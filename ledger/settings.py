@@ -20,7 +20,10 @@ from deploy.runtime.settings import (
 class FoldSettings(Section):
     """[ledger]: how topics are folded into the books."""
 
-    instance_id: Annotated[str, Field(max_length=100)] = ""  # who holds a partition; default: host, process, random
+    # Who holds a partition. A fixed name, one per instance, lets a killed instance come back at once; without one (the
+    # default is host, process and a random part) Kafka waits for session_timeout_s before it gives partitions away.
+    instance_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,100}$")] = ""
+    session_timeout_s: Annotated[float, Field(ge=6, le=300)] = 45.0  # Kafka takes an instance for dead after this
     batch_records_max: Annotated[int, Field(ge=1, le=100_000)] = 4_000  # records of one db_tx
     fetch_bytes_max: Annotated[int, Field(ge=1_048_588, le=64_000_000)] = 4_194_304  # per partition and fetch
     promotion_entries_max: Annotated[int, Field(ge=1, le=1_000_000)] = 5_000  # entries of one promotion step, about

@@ -23,8 +23,17 @@ class KafkaConsumer:
     """Implements ``ledger.ports.ConsumerPort``. Used once: a new membership makes a new one."""
 
     def __init__(
-        self, *, bootstrap_servers: str, group_id: str, topics: Sequence[str], client_id: str, fetch_bytes_max: int
+        self,
+        *,
+        bootstrap_servers: str,
+        group_id: str,
+        topics: Sequence[str],
+        client_id: str,
+        instance_id: str | None,
+        fetch_bytes_max: int,
+        session_timeout_s: float,
     ) -> None:
+        """``instance_id`` makes a static member: one that comes back within the session gets its partitions at once."""
         self._topics = tuple(topics)
         self._consumer: AIOKafkaConsumer | None = None
         self._settings: dict[str, Any] = {
@@ -37,10 +46,11 @@ class KafkaConsumer:
             "fetch_max_wait_ms": FETCH_WAIT_MS,  # how long the broker waits when there is nothing; data comes at once
             "fetch_min_bytes": 1,
             "max_partition_fetch_bytes": fetch_bytes_max,
-            "session_timeout_ms": 45_000,
+            "group_instance_id": instance_id,
+            "session_timeout_ms": int(session_timeout_s * 1000),
             "rebalance_timeout_ms": 60_000,
             "max_poll_interval_ms": 600_000,
-            "heartbeat_interval_ms": 3_000,
+            "heartbeat_interval_ms": min(3_000, int(session_timeout_s * 1000 / 4)),
             "partition_assignment_strategy": (RangePartitionAssignor,),  # partition n of both topics: one member
         }
 
@@ -63,28 +73,28 @@ class KafkaConsumer:
         """See ConsumerPort."""
         try:
             polled = await self._running().getmany(timeout_ms=int(timeout_s * 1000))
-        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as exc:
+        except NoOffsetForPartitionError:
+            return {}  # of a partition that is not sought yet: positions are not in Kafka, there is nothing to find
+        except OffsetOutOfRangeError as exc:
             raise OffsetsLost(_offsets(exc)) from exc
         except KafkaError as exc:
             raise BrokerUnavailable(f"Kafka cannot be read: {type(exc).__name__} {exc}") from exc
         return {Partition(tp.topic, tp.partition): records for tp, records in polled.items()}
 
-    def assignment(self) -> frozenset[Partition]:
+    def seek(self, partition: Partition, offset: int) -> bool:
         """See ConsumerPort."""
-        consumer = self._consumer
-        return frozenset(Partition(tp.topic, tp.partition) for tp in consumer.assignment()) if consumer else frozenset()
-
-    def seek(self, partition: Partition, offset: int) -> None:
-        """See ConsumerPort."""
-        tp = TopicPartition(*partition)
-        self._running().seek(tp, offset)
-        self._running().resume(tp)
+        consumer, tp = self._consumer, TopicPartition(*partition)
+        if consumer is None or tp not in consumer.assignment():
+            return False
+        consumer.seek(tp, offset)
+        consumer.resume(tp)
+        return True
 
     def pause(self, partition: Partition) -> None:
         """See ConsumerPort."""
-        tp = TopicPartition(*partition)
-        if tp in self._running().assignment():
-            self._running().pause(tp)
+        consumer, tp = self._consumer, TopicPartition(*partition)
+        if consumer is not None and tp in consumer.assignment():
+            consumer.pause(tp)
 
     async def lag(self) -> Mapping[Partition, Lag]:
         """See ConsumerPort."""
@@ -132,7 +142,6 @@ class _Relay(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publi
 
 
 def _offsets(exc: KafkaError) -> dict[Partition, int]:
-    """Which partitions the error speaks of: ``{tp: offset}``, or a set of partitions."""
-    named = exc.args[0] if exc.args else {}
-    offsets = named if isinstance(named, dict) else dict.fromkeys(named, -1)
+    """Which partitions the error speaks of: its argument is ``{partition: offset}``."""
+    offsets: dict[TopicPartition, int] = exc.args[0]
     return {Partition(tp.topic, tp.partition): offset for tp, offset in offsets.items()}

@@ -129,9 +129,16 @@ def _apply(owner_dsn: str) -> list[str]:
                 cursor.execute("SET client_min_messages = warning")
             backend.break_lock()  # we hold an advisory lock: what locks here is left over from a killed migration
             pending = backend.to_apply(migrations)
-            names = [migration.id for migration in pending]
+            backend.ensure_internal_schema_updated()
+            names = []
             with backend.lock():
-                backend.apply_migrations(pending)
+                for migration in pending:
+                    # yoyo's apply_one runs the steps on another connection than the mark: a crash between the two
+                    # leaves a migration that is done and not known to be
+                    with backend.transaction():
+                        migration.process_steps(backend, "apply")
+                        backend.mark_one(migration)
+                    names.append(migration.id)
         finally:
             backend.connection.close()
     return names

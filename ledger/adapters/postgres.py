@@ -21,6 +21,8 @@ _AWAY: Final = (
     asyncpg.InternalClientError,
     asyncpg.InterfaceError,
     asyncpg.InternalServerError,
+    asyncpg.ObjectNotInPrerequisiteStateError,  # the database does not accept connections just now
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it takes over
     OSError,
     TimeoutError,
     asyncio.IncompleteReadError,

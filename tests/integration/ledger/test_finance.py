@@ -93,7 +93,8 @@ async def test_a_statement_runs_to_the_balance_and_leads_to_the_log(listed: Book
     rows = await reader(
         listed,
         "SELECT action, event, debit, credit, running_balance, running_net, block_number, block_hash, tx_hash,"
-        " log_index, counter_account, as_of_block FROM finance.account_statement WHERE account = $1 ORDER BY entry_id, line",
+        " log_index, counter_account, as_of_block FROM finance.account_statement WHERE account = $1"
+        " ORDER BY entry_id, line",
         f"liabilities:gateway:account:{account(1)}:available",
     )
     assert [row[:6] for row in rows] == [
@@ -178,7 +179,8 @@ async def test_a_stopped_partition_is_incomplete_and_says_why(listed: Books, tmp
     code, out, _ = await service.command("status")
     assert code == 4
     assert f"STOPPED {TOPICS.events}/0 at offset 1: stream_seq is 1, expected 2" in out
-    await listed.worker()  # a new claim alone does not hide it
+    again = await listed.worker()
+    await again._store.close()  # a new claim alone does not hide it
     rows = await reader(listed, "SELECT complete FROM finance.completeness WHERE subject = $1", f"{TOPICS.events}/0")
     assert rows == [(False,)]
 

@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 import time
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from contracts.problems import RegistryError
-from deploy.runtime import exit_codes, log
-from deploy.runtime.settings import SettingsError, effective, load
+from deploy.runtime import cli, exit_codes, log
+from deploy.runtime.cli import ConfigOption, JsonOption
+from deploy.runtime.settings import effective
 from indexer.core.state import StateUnreadable
 from indexer.errors import DependencyAway, FatalError, RetryableError
 from indexer.settings import IndexerSettings
@@ -27,28 +26,16 @@ if TYPE_CHECKING:
 
 _T = TypeVar("_T")
 
-cli = typer.Typer(
-    name="chainbooks-indexer",
-    help="Reads payment-contract events from one EVM chain, handles reorgs, publishes them to Kafka exactly once.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+PROGRAM: Final = "chainbooks-indexer"
+commands = cli.command_group(
+    PROGRAM,
+    explains="Reads payment-contract events from one EVM chain, handles reorgs, publishes them to Kafka exactly once.",
 )
 topics_cli = typer.Typer(no_args_is_help=True, help="The Kafka topics of the chain.")
-cli.add_typer(topics_cli, name="topics")
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="TOML file with the settings; default: $CHAINBOOKS_CONFIG, else ./chainbooks.toml if it exists.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
+commands.add_typer(topics_cli, name="topics")
 
 
-@cli.command()
+@commands.command()
 def run(config: ConfigOption = None) -> None:
     """Follow the chain until SIGTERM.
 
@@ -64,7 +51,7 @@ def run(config: ConfigOption = None) -> None:
     raise typer.Exit(_perform(app.run(settings)))
 
 
-@cli.command()
+@commands.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show what is published: head, finalized, owner, streams. Exit code 4 when latched."""
     from indexer import app
@@ -72,13 +59,13 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     found = _perform(app.read_status(_settings(config)))
     document = _status_document(found)
     if as_json:
-        _print_json(document)
+        cli.print_json(document)
     else:
         _print_status(document)
     raise typer.Exit(exit_codes.LATCHED if document["latch"] else exit_codes.OK)
 
 
-@cli.command("check-config")
+@commands.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings and registry without connecting to anything; print what is effective, without secrets."""
     settings = _settings(config)
@@ -94,7 +81,7 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
         for contract in registry.contracts
     ]
     if as_json:
-        _print_json({"settings": effective(settings), "contracts": contracts})
+        cli.print_json({"settings": effective(settings), "contracts": contracts})
         return
     out = Console(soft_wrap=True)
     for section, fields in effective(settings).items():
@@ -115,7 +102,7 @@ def topics_ensure(config: ConfigOption = None, as_json: JsonOption = False) -> N
 
     made = _perform(app.ensure_topics(settings))
     if as_json:
-        _print_json({"made": made})
+        cli.print_json({"made": made})
     else:
         for name in made:
             typer.echo(f"made {name}")
@@ -123,10 +110,7 @@ def topics_ensure(config: ConfigOption = None, as_json: JsonOption = False) -> N
 
 
 def _settings(config: Path | None) -> IndexerSettings:
-    try:
-        return load(IndexerSettings, config)
-    except SettingsError as exc:
-        _fail("settings cannot be used", exc.problems, exit_codes.USAGE)
+    return cli.settings_or_exit(IndexerSettings, config, program=PROGRAM)
 
 
 def _registry(settings: IndexerSettings) -> Registry:
@@ -141,7 +125,7 @@ def _registry(settings: IndexerSettings) -> Registry:
 def _perform(call: Awaitable[_T]) -> _T:
     """Runs the command; an operating error becomes one sentence and its exit code."""
     try:
-        return _run(call)
+        return cli.run(call)
     except DependencyAway as exc:
         _fail("a dependency stayed away", [str(exc)], exit_codes.DEPENDENCY)
     except FatalError as exc:
@@ -154,22 +138,8 @@ def _perform(call: Awaitable[_T]) -> _T:
         _fail("the machine refused", [str(exc)], exit_codes.DEPENDENCY)
 
 
-def _run(call: Awaitable[_T]) -> _T:
-    async def main() -> _T:
-        return await call
-
-    if sys.platform == "win32":
-        return asyncio.run(main())
-    import uvloop
-
-    return uvloop.run(main())
-
-
 def _fail(what: str, problems: Iterable[str], code: int) -> NoReturn:
-    typer.echo(f"chainbooks-indexer: {what}:", err=True)
-    for problem in problems:
-        typer.echo(f"  {problem}", err=True)
-    raise typer.Exit(code)
+    cli.fail(PROGRAM, what, problems, code)
 
 
 def _status_document(found: app.ChainStatus) -> dict[str, Any]:
@@ -204,13 +174,9 @@ def _print_status(document: dict[str, Any]) -> None:
     Console(soft_wrap=True).print(table)
 
 
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2))
-
-
 def main() -> None:
     """Entry point of ``chainbooks-indexer`` and ``python -m indexer``."""
-    cli()
+    commands()
 
 
 if __name__ == "__main__":

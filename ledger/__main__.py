@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import sys
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, TypeVar
+from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from contracts.registry import RegistryError, load_registry
-from deploy.runtime import exit_codes, log
-from deploy.runtime.settings import SettingsError, effective, load
+from deploy.runtime import cli, exit_codes, log
+from deploy.runtime.cli import ConfigOption, JsonOption
+from deploy.runtime.settings import effective
 from ledger import app as service
 from ledger.adapters.reconciliation_store import Finding
 from ledger.errors import FatalError, RetryableError
@@ -24,26 +23,14 @@ from ledger.settings import LedgerSettings
 
 _T = TypeVar("_T")
 
-cli = typer.Typer(
-    name="chainbooks-ledger",
-    help="Folds payment events from Kafka into double-entry books in Postgres. Begin with: migrate, run, balances.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+PROGRAM: Final = "chainbooks-ledger"
+commands = cli.command_group(
+    PROGRAM,
+    explains="Folds payment events from Kafka into double-entry books in Postgres. Begin with: migrate, run, balances.",
 )
 
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        "-c",
-        help="TOML file with the settings; default: $CHAINBOOKS_CONFIG, else ./chainbooks.toml if it exists.",
-    ),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for scripts.")]
 
-
-@cli.command()
+@commands.command()
 def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make the database ready: roles, schemas, tables, views. Doing it again is fine.
 
@@ -58,14 +45,14 @@ def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     except RetryableError as exc:
         _fail("a dependency is away", [str(exc)], exit_codes.DEPENDENCY)
     if as_json:
-        _print_json({"applied": applied})
+        cli.print_json({"applied": applied})
         return
     for name in applied:
         typer.echo(f"applied {name}")
     typer.echo("the database is ready")
 
 
-@cli.command()
+@commands.command()
 def run(config: ConfigOption = None) -> None:
     """Fold the chain's topics into the books until SIGTERM.
 
@@ -77,7 +64,7 @@ def run(config: ConfigOption = None) -> None:
     raise typer.Exit(_perform(service.run(settings)))
 
 
-@cli.command()
+@commands.command()
 def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Show how far each partition is folded, through which block balances are final, and what stopped.
 
@@ -86,14 +73,14 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     settings = _settings(config)
     document = _status_document(settings, _perform(service.read_status(settings)))
     if as_json:
-        _print_json(document)
+        cli.print_json(document)
     else:
         _print_status(document)
     stopped = any(stream["stopped_reason"] for stream in document["streams"])
     raise typer.Exit(exit_codes.LATCHED if stopped else exit_codes.OK)
 
 
-@cli.command()
+@commands.command()
 def balances(
     config: ConfigOption = None,
     book: Annotated[str | None, typer.Option("--book", help="Only this book.")] = None,
@@ -117,7 +104,7 @@ def balances(
     more = len(rows) > limit
     rows = rows[:limit]
     if as_json:
-        _print_json({"chain": settings.chain.name, "basis": basis, "truncated": more, "balances": rows})
+        cli.print_json({"chain": settings.chain.name, "basis": basis, "truncated": more, "balances": rows})
         return
     table = Table("account", "asset", "balance", "side", title=f"{basis} balances of {settings.chain.name}")
     for row in rows:
@@ -131,7 +118,7 @@ def balances(
         out.print(f"there are more than {limit}; narrow it with --book or --account, or raise --limit")
 
 
-@cli.command()
+@commands.command()
 def reconcile(
     config: ConfigOption = None,
     show_all: Annotated[bool, typer.Option("--all", help="Show equal comparisons, too.")] = False,
@@ -146,13 +133,13 @@ def reconcile(
     settings = _settings(config)
     found = _perform(service.reconcile(settings))
     if as_json:
-        _print_json(_reconciliation_document(settings, found))
+        cli.print_json(_reconciliation_document(settings, found))
     else:
         _print_reconciliation(found, show_all=show_all)
     raise typer.Exit(exit_codes.DIFFERENCE if found.differing else exit_codes.OK)
 
 
-@cli.command("check-config")
+@commands.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings and registry without connecting to anything; print what is effective, without secrets."""
     settings = _settings(config)
@@ -164,7 +151,7 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
     topics = service.topics_of(settings)
     folded = [topics.events, topics.rejected, topics.registry]
     if as_json:
-        _print_json({"settings": effective(settings), "topics": folded, "contracts": contracts})
+        cli.print_json({"settings": effective(settings), "topics": folded, "contracts": contracts})
         return
     for section, fields in effective(settings).items():
         typer.echo(f"[{section}]")
@@ -176,16 +163,13 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
 
 
 def _settings(config: Path | None) -> LedgerSettings:
-    try:
-        return load(LedgerSettings, config)
-    except SettingsError as exc:
-        _fail("settings cannot be used", exc.problems, exit_codes.USAGE)
+    return cli.settings_or_exit(LedgerSettings, config, program=PROGRAM)
 
 
 def _perform(call: Awaitable[_T]) -> _T:
     """Runs the command; an operating error becomes one sentence and its exit code."""
     try:
-        return _run(call)
+        return cli.run(call)
     except FatalError as exc:
         _fail("refused", [str(exc)], exit_codes.USAGE)
     except RetryableError as exc:
@@ -194,22 +178,8 @@ def _perform(call: Awaitable[_T]) -> _T:
         _fail("the machine refused", [str(exc)], exit_codes.DEPENDENCY)
 
 
-def _run(call: Awaitable[_T]) -> _T:
-    async def main() -> _T:
-        return await call
-
-    if sys.platform == "win32":
-        return asyncio.run(main())
-    import uvloop
-
-    return uvloop.run(main())
-
-
 def _fail(what: str, problems: Iterable[str], code: int) -> NoReturn:
-    typer.echo(f"chainbooks-ledger: {what}:", err=True)
-    for problem in problems:
-        typer.echo(f"  {problem}", err=True)
-    raise typer.Exit(code)
+    cli.fail(PROGRAM, what, problems, code)
 
 
 def _status_document(settings: LedgerSettings, found: dict[str, Any]) -> dict[str, Any]:
@@ -308,13 +278,9 @@ def _shown(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _print_json(document: Any) -> None:
-    typer.echo(json.dumps(document, indent=2, default=str))
-
-
 def main() -> None:
     """Entry point of ``chainbooks-ledger`` and ``python -m ledger``."""
-    cli()
+    commands()
 
 
 if __name__ == "__main__":

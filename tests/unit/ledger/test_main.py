@@ -10,7 +10,7 @@ import pytest
 from click.testing import Result
 from typer.testing import CliRunner
 
-from ledger.__main__ import cli
+from ledger.__main__ import commands
 from tests.unit.ledger.story import SHIPPED
 
 SETTINGS = {
@@ -26,12 +26,12 @@ SETTINGS = {
 def invoke(monkeypatch: pytest.MonkeyPatch, *arguments: str, settings: Mapping[str, str] | None = None) -> Result:
     for name, value in (SETTINGS | dict(settings or {})).items():
         monkeypatch.setenv(f"CHAINBOOKS_{name}", value)
-    return CliRunner().invoke(cli, list(arguments))
+    return CliRunner().invoke(commands, list(arguments))
 
 
 @pytest.mark.parametrize("command", ["", "run", "migrate", "status", "balances", "reconcile", "check-config"])
 def test_help_teaches(command: str) -> None:
-    result = CliRunner().invoke(cli, [*([command] if command else []), "--help"])
+    result = CliRunner().invoke(commands, [*([command] if command else []), "--help"])
     assert result.exit_code == 0
     assert len(result.output) > 300
     assert "chainbooks" in result.output

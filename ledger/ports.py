@@ -33,6 +33,14 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Staged:
+    """A folded batch, with what the store has made of it already."""
+
+    folded: Folded
+    payload: object = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Promotion:
     """One step of the final balances."""
 
@@ -60,7 +68,11 @@ class StorePort(Protocol):
         """What earlier batches posted. Raises DatabaseUnavailable, Contended."""
         ...
 
-    async def commit(self, claim: Claim, folded: Folded) -> None:
+    def stage(self, claim: Claim, folded: Folded) -> Staged:
+        """Makes what ``commit`` will send. Pure work: may run in a thread, also while another batch is committed."""
+        ...
+
+    async def commit(self, claim: Claim, staged: Staged) -> None:
         """One db_tx. Raises DatabaseUnavailable, Contended, Fenced, DatabaseRefused."""
         ...
 

@@ -7,7 +7,9 @@ db_tx that made them has committed.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections import ChainMap
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
@@ -23,7 +25,7 @@ from ledger.core.fold import ClearingLine, Folded, Knowledge, Needs, StreamState
 from ledger.core.promotion import BreakChange
 from ledger.core.records import Change, Mark, Position, Refused, entry_id
 from ledger.errors import ConfigurationRefused, Fenced
-from ledger.ports import Claim, Partition
+from ledger.ports import Claim, Partition, Staged
 
 BATCH: Final = statements("batch")
 STREAMS: Final = statements("streams")
@@ -37,6 +39,14 @@ Ids = tuple[int, int]
 """account_id and asset_id."""
 
 _json = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Payload:
+    """What goes into the stage: rows for stage_entry, lines of text for stage_transfer (None: accounts are new)."""
+
+    entries: list[tuple[Any, ...]]
+    transfers: list[str] | None
 
 
 class BatchStore:
@@ -92,8 +102,20 @@ class BatchStore:
                 quarantined=await self._quarantined(needs.withdrawn) if needs.withdrawn else {},
             )
 
-    async def commit(self, claim: Claim, folded: Folded) -> None:
+    def stage(self, claim: Claim, folded: Folded) -> Staged:
+        """See StorePort. Transfers can be made only when every account is known already."""
+        base = entry_id(claim.stream_no, 1) - 1
+        entries = [_entry_row(base + e.change.seq, e.change, len(e.lines), late=e.late) for e in folded.entries]
+        try:
+            transfers: list[str] | None = _transfer_lines(base, folded, self._accounts)
+        except KeyError:
+            transfers = None
+        return Staged(folded=folded, payload=_Payload(entries=entries, transfers=transfers))
+
+    async def commit(self, claim: Claim, staged: Staged) -> None:
         """See StorePort."""
+        folded, payload = staged.folded, staged.payload
+        assert isinstance(payload, _Payload)
         if not folded.entries and not folded.refused and not folded.closings:
             with translated("a stream cannot be advanced"):
                 await self._advance(claim, folded)
@@ -102,7 +124,7 @@ class BatchStore:
         accounts: dict[Pair, Ids] = {}
         with translated("a batch cannot be committed"):
             async with self._connection.transaction():
-                await self._commit(claim, folded, accounts)
+                await self._commit(claim, folded, payload, accounts)
         if len(self._accounts) > KNOWN_ACCOUNTS_MAX:
             self._accounts.clear()
         self._accounts.update(accounts)
@@ -123,11 +145,10 @@ class BatchStore:
 
     # the db_tx of a batch
 
-    async def _commit(self, claim: Claim, folded: Folded, accounts: dict[Pair, Ids]) -> None:
+    async def _commit(self, claim: Claim, folded: Folded, payload: _Payload, accounts: dict[Pair, Ids]) -> None:
         if folded.touches_final:
             await self._connection.execute(BATCH["lock_promotion_shared"], self._chain_id)
-        await self._find_accounts(claim, folded, accounts)
-        transfers = await self._stage(claim, folded, accounts)
+        transfers = await self._fill_stage(claim, folded, payload, accounts)
         await self._advance(claim, folded)
         first = entry_id(claim.stream_no, folded.before.position.stream_seq + 1)
         if folded.entries:
@@ -239,30 +260,18 @@ class BatchStore:
             }
         return {code: self._assets[code] for code in wanted}
 
-    async def _stage(self, claim: Claim, folded: Folded, new: dict[Pair, Ids]) -> int:
-        """Copies entries and transfers into the temporary tables; returns the number of transfers."""
-        base = entry_id(claim.stream_no, 1) - 1
-        entries: list[tuple[Any, ...]] = []
-        lines: list[str] = []
-        known = self._accounts
-        for entry in folded.entries:
-            change = entry.change
-            event = change.event
-            identity = base + change.seq
-            entries.append(_entry_row(identity, change, len(entry.lines), late=entry.late))
-            for number, line in enumerate(entry.lines, 1):
-                debit, credit = (line.debit, line.asset), (line.credit, line.asset)
-                debit_id, asset_id = known.get(debit) or new[debit]
-                credit_id, _ = known.get(credit) or new[credit]
-                lines.append(
-                    f"{identity}\t{event.block_timestamp}\t{number}\t{debit_id}\t{credit_id}\t{asset_id}"
-                    f"\t{line.amount}\t{event.block_number}\n"
-                )
-        if entries:
-            await self._connection.copy_records_to_table("stage_entry", records=entries)
-        if lines:
-            await self._connection.copy_to_table("stage_transfer", source=_chunks(lines), format="text")
-        return len(lines)
+    async def _fill_stage(self, claim: Claim, folded: Folded, payload: _Payload, accounts: dict[Pair, Ids]) -> int:
+        """Opens accounts that are new, copies entries and transfers; returns the number of transfers."""
+        transfers = payload.transfers
+        if transfers is None:
+            await self._find_accounts(claim, folded, accounts)
+            base = entry_id(claim.stream_no, 1) - 1
+            transfers = _transfer_lines(base, folded, ChainMap(accounts, self._accounts))
+        if payload.entries:
+            await self._connection.copy_records_to_table("stage_entry", records=payload.entries)
+        if transfers:
+            await self._connection.copy_to_table("stage_transfer", source=_chunks(transfers), format="text")
+        return len(transfers)
 
     async def _ensure_partitions(self, folded: Folded) -> None:
         """Makes the months that the batch needs, and the one after the newest, before the batch begins."""
@@ -360,6 +369,19 @@ def _by_pair(rows: Iterable[Any], assets: dict[int, str]) -> dict[Pair, Ids]:
     return {(row["code"], assets[row["asset_id"]]): (row["account_id"], row["asset_id"]) for row in rows}
 
 
+def _transfer_lines(base: int, folded: Folded, accounts: Mapping[Pair, Ids]) -> list[str]:
+    """COPY's text format: only digits, tabs and newlines, so nothing needs escaping. KeyError: an account is new."""
+    lines: list[str] = []
+    for entry in folded.entries:
+        event = entry.change.event
+        head = f"{base + entry.change.seq}\t{event.block_timestamp}\t"
+        for number, line in enumerate(entry.lines, 1):
+            debit_id, asset_id = accounts[(line.debit, line.asset)]
+            credit_id, _ = accounts[(line.credit, line.asset)]
+            lines.append(f"{head}{number}\t{debit_id}\t{credit_id}\t{asset_id}\t{line.amount}\t{event.block_number}\n")
+    return lines
+
+
 def _entry_row(identity: int, change: Change, lines: int, *, late: bool) -> tuple[Any, ...]:
     """In the order of the columns of stage_entry."""
     event = change.event
@@ -405,7 +427,6 @@ def _mark_values(mark: Mark | None) -> tuple[Any, ...]:
 
 
 async def _chunks(lines: list[str]) -> Any:
-    """COPY's text format: only digits, tabs and newlines here, so nothing needs escaping."""
     for start in range(0, len(lines), 10_000):
         yield "".join(lines[start : start + 10_000]).encode("ascii")
 

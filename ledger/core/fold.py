@@ -8,12 +8,15 @@ never asks the rules again. What cannot be posted is quarantined; what cannot be
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Final, Protocol
 
-from contracts.accounts import parse_account, unattributed_code
+import msgspec
+
+from contracts.accounts import ACCOUNT_CLASSES, parse_account, unattributed_code
 from contracts.messages import PaymentEvent, Watermark, asset_address
 from contracts.posting import Posting
 from contracts.values import Rejection
@@ -22,6 +25,10 @@ from ledger.core.records import Change, Item, Mark, Position, Refused, Stop, Wit
 
 AMOUNT_MAX: Final = 10**78 - 1
 CLEARING: Final = "clearing:"
+_SEGMENT: Final = r"[A-Za-z0-9_.\-]{1,128}"
+_NAMED: Final = rf"(?!-:){_SEGMENT}"
+_CODE: Final = re.compile(rf"(?:{'|'.join(ACCOUNT_CLASSES)}):{_NAMED}:{_NAMED}:{_SEGMENT}:{_SEGMENT}")
+"""What ``contracts.accounts.parse_account`` takes, in one look; that one says what is wrong."""
 
 TxGroup = tuple[bytes, bytes, str]
 """Block hash, tx hash, book: what clearing is netted over."""
@@ -83,8 +90,7 @@ class Knowledge:
     quarantined: Mapping[tuple[bytes, int], int] = field(default_factory=dict)  # → quarantine_id
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One entry to post."""
 
     change: Change
@@ -344,14 +350,14 @@ class _Fold:
     def _netting(self, change: Change, lines: tuple[Posting, ...], rules: Rules) -> tuple[Posting, ...]:
         """Counts the event's lines on clearing; on the last event of its tx, returns the lines that net the inflow."""
         event = change.event
-        group = _group(change)
+        group = (change.block_hash, change.tx_hash, event.book)
         nets = self._nets.get(group)
         if nets is None:
             nets = {}
             if not event.closes_tx:
                 self._nets[group] = nets
         self._count_lines(nets, lines, event.description_version)
-        if not event.closes_tx or not nets:
+        if not nets or not event.closes_tx:
             return ()
         extra: list[Posting] = []
         for (account, asset), (inflow, target) in sorted(nets.items()):
@@ -417,6 +423,8 @@ def _checked(lines: tuple[Posting, ...]) -> tuple[Posting, ...] | Rejection:
 
 @lru_cache(maxsize=65_536)
 def _code_fault(code: str) -> str | None:
+    if _CODE.fullmatch(code):
+        return None
     try:
         parse_account(code)
     except ValueError as exc:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -201,10 +202,10 @@ def _read_change(record: Record, headers: dict[str, bytes], seq: int, chain_id: 
         seq=seq,
         event=event,
         event_id=_fixed(event.event_id, 32, "event_id"),
-        block_hash=_fixed(event.block_hash, 32, "block_hash"),
-        tx_hash=_fixed(event.tx_hash, 32, "tx_hash"),
-        address=_fixed(event.address, 20, "address"),
-        version=_fixed(event.description_version, 32, "description_version"),
+        block_hash=_repeated(event.block_hash, 32, "block_hash"),
+        tx_hash=_repeated(event.tx_hash, 32, "tx_hash"),
+        address=_repeated(event.address, 20, "address"),
+        version=_repeated(event.description_version, 32, "description_version"),
         record=record,
     )
 
@@ -288,6 +289,10 @@ def _fixed(text: str, size: int, name: str) -> bytes:
         if len(raw) == size:
             return raw
     raise BadBody(f"{name} {text[:80]!r} is not 0x and {2 * size} hex digits")
+
+
+_repeated = lru_cache(maxsize=1_024)(_fixed)
+"""For what many events in a row have in common: block, tx, emitter, description."""
 
 
 def _has_nul(value: Any) -> bool:

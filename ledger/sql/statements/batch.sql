@@ -150,8 +150,7 @@ SELECT
     s.description_version,
     s.late,
     (to_timestamp(s.event_at) AT TIME ZONE 'UTC')::DATE
-FROM stage_entry AS s
-ORDER BY s.entry_id;
+FROM stage_entry AS s;
 
 -- name: post_transfers
 -- Their transfers, all of them in one statement: ledger.check_transfers sees to that.
@@ -164,8 +163,7 @@ SELECT
     s.credit_account_id,
     s.asset_id,
     s.amount
-FROM stage_transfer AS s
-ORDER BY s.entry_id, s.line;
+FROM stage_transfer AS s;
 
 -- name: add_to_balances
 -- Aggregates once per account, locks balances in the order of accounts, adds. $1: blocks through it are final already.

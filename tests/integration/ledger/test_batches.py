@@ -186,8 +186,10 @@ async def test_a_writer_whose_position_is_old_cannot_commit(books: Books) -> Non
     found = scan(story.records, empty.state.position, chain_id=CHAIN_ID, kind="events")
     folded = fold(found.items, empty.state, Knowledge(), rules(), stream_id=found.position.stream_id)
     before = await books.digest()
+    claim = dataclasses.replace(empty, epoch=current.epoch)
+    staged = store.stage(claim, folded)
     with pytest.raises(Fenced) as caught:
-        await store.commit(dataclasses.replace(empty, epoch=current.epoch), folded)
+        await store.commit(claim, staged)
     assert caught.value.by is None
     assert await books.digest() == before
     await store.close()

@@ -9,7 +9,7 @@ from contracts.posting import Posting
 from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
 from ledger.core.records import Position
 from ledger.errors import DatabaseRefused, Fenced
-from ledger.ports import Claim, Partition, StorePort
+from ledger.ports import Claim, Partition, Staged, StorePort
 
 
 @dataclass(slots=True)
@@ -82,8 +82,12 @@ class FakeStore(StorePort):
             },
         )
 
-    async def commit(self, claim: Claim, folded: Folded) -> None:
-        shelf = self.shelf
+    def stage(self, claim: Claim, folded: Folded) -> Staged:
+        del claim
+        return Staged(folded=folded)
+
+    async def commit(self, claim: Claim, staged: Staged) -> None:
+        shelf, folded = self.shelf, staged.folded
         if claim.epoch != shelf.epoch:
             raise Fenced("another writer", by="somebody")
         if folded.before.position.next_offset != shelf.state.position.next_offset:

@@ -9,9 +9,8 @@ import json
 import msgspec
 import pytest
 
-from ledger.core.fold import Folded
 from ledger.errors import Contended, DatabaseRefused, DatabaseUnavailable
-from ledger.ports import Claim, Partition
+from ledger.ports import Claim, Partition, Staged
 from ledger.worker import Worker
 from tests.unit.ledger.fake_store import FakeStore, Shelf
 from tests.unit.ledger.folding import StaticRegistry, fold_into, make_observer, make_worker
@@ -161,11 +160,11 @@ class Troubled(FakeStore):
         self.failures = failures
         self.tries = 0
 
-    async def commit(self, claim: Claim, folded: Folded) -> None:
+    async def commit(self, claim: Claim, staged: Staged) -> None:
         self.tries += 1
         if self.failures:
             raise self.failures.pop(0)
-        await super().commit(claim, folded)
+        await super().commit(claim, staged)
 
 
 async def run_on(store: FakeStore, story: Story) -> Worker:
@@ -209,10 +208,10 @@ class Picky(FakeStore):
         super().__init__(shelf)
         self.poison = poison
 
-    async def commit(self, claim: Claim, folded: Folded) -> None:
-        if any(entry.change.event.event_id == self.poison for entry in folded.entries):
+    async def commit(self, claim: Claim, staged: Staged) -> None:
+        if any(entry.change.event.event_id == self.poison for entry in staged.folded.entries):
             raise DatabaseRefused("invalid input")
-        await super().commit(claim, folded)
+        await super().commit(claim, staged)
 
 
 async def test_one_poisonous_event_is_quarantined_and_the_others_are_posted() -> None:
@@ -234,10 +233,10 @@ async def test_a_retraction_that_the_database_refuses_stops() -> None:
     poison = json.loads(story.records[-1].value or b"")["event_id"]
 
     class PickyAboutRetractions(Picky):
-        async def commit(self, claim: Claim, folded: Folded) -> None:
-            if any(entry.change.retracts for entry in folded.entries):
+        async def commit(self, claim: Claim, staged: Staged) -> None:
+            if any(entry.change.retracts for entry in staged.folded.entries):
                 raise DatabaseRefused("invalid input")
-            await FakeStore.commit(self, claim, folded)
+            await FakeStore.commit(self, claim, staged)
 
     shelf = Shelf()
     worker = await run_on(PickyAboutRetractions(shelf, poison), story)

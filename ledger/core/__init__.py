@@ -1,0 +1,1 @@
+"""What the ledger decides, without any I/O: records, the fold, promotion, the record chain."""

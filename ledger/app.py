@@ -23,13 +23,12 @@ from ledger.adapters.batch_store import BatchStore
 from ledger.adapters.kafka_consumer import KafkaConsumer
 from ledger.adapters.kafka_topics import check_topics
 from ledger.adapters.migrations import migrate as migrate_database
-from ledger.adapters.node import CallFailed, Node
 from ledger.adapters.postgres import close, connect
 from ledger.adapters.promotion_store import PromotionStore
 from ledger.adapters.reconciliation_store import Finding, read_books_side, write_result
 from ledger.adapters.registry import Registry
 from ledger.core.compare import Item, Question, asset_calls, questions, word
-from ledger.errors import ConfigurationRefused, FatalError, RetryableError
+from ledger.errors import CallFailed, ConfigurationRefused, FatalError, RetryableError
 from ledger.observe import Observer
 from ledger.pipeline import Limits, Pipeline
 from ledger.settings import LedgerSettings
@@ -38,6 +37,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
     import asyncpg
+
+    from ledger.adapters.node import Node
 
 _log = structlog.get_logger(__name__)
 
@@ -99,6 +100,8 @@ async def reconcile(settings: LedgerSettings) -> Reconciliation:
 
     Raises NodeUnavailable, DatabaseUnavailable, ConfigurationRefused.
     """
+    from ledger.adapters.node import Node  # web3 alone takes as long to import as all the rest: only here it is needed
+
     chain_id = settings.chain.id
     urls = [url.get_secret_value() for url in settings.chain.rpc_http]
     async with AsyncExitStack() as stack:

@@ -49,3 +49,7 @@ class DatabaseRefused(LedgerError):
 
 class ConfigurationRefused(FatalError):
     """Settings, topics, schema or node do not fit together."""
+
+
+class CallFailed(LedgerError):
+    """A contract refused a call at the block that was asked about, for example because it was not there yet."""

@@ -16,16 +16,12 @@ from web3.types import RPCEndpoint
 
 from deploy.runtime.rpc import Rpc, RpcTransportError, connect
 from ledger.core.compare import Call
-from ledger.errors import ConfigurationRefused, NodeUnavailable
+from ledger.errors import CallFailed, ConfigurationRefused, NodeUnavailable
 
 CONCURRENT_MAX: Final = 16
 TRIES_MAX: Final = 5
 REFUSALS: Final = ("revert", "invalid opcode", "out of gas", "stack underflow")
 """What nodes say when it was the contract that refused."""
-
-
-class CallFailed(Exception):
-    """The contract refused the call at that block, for example because it was not there yet."""
 
 
 class Node:

@@ -17,8 +17,10 @@ class Fuse:
         self.left = at
         self.when = when
         self.burnt: str | None = None
+        self.seen: list[str] = []
 
     async def around(self, connection: asyncpg.Connection, statement: str, call: Any) -> Any:
+        self.seen.append(statement.strip().splitlines()[0])
         if self.burnt is not None:
             return await call()
         self.left -= 1

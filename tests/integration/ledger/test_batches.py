@@ -96,13 +96,13 @@ async def test_duplicates_with_new_numbers_are_dropped(books: Books) -> None:
     assert after["chains"][0][2] == before["chains"][0][2]
 
 
-async def statements_of(database: Database, story: Story) -> int:
-    """How many statements two batches take, from claim to commit."""
+async def statements_of(database: Database, story: Story) -> list[str]:
+    """The statements that two batches take, from claim to commit."""
     books = Books(database)
     await books.set_up()
     fuse = Fuse(at=10_000, when="before")
     await _fold_flaky(books, story, fuse)
-    return 10_000 - fuse.left
+    return fuse.seen
 
 
 async def _fold_flaky(books: Books, story: Story, fuse: Fuse) -> None:
@@ -129,6 +129,12 @@ async def _fold_flaky(books: Books, story: Story, fuse: Fuse) -> None:
     raise AssertionError("never done")
 
 
+def _inside(statements: list[str], at: int) -> bool:
+    """Whether a statement is between BEGIN and COMMIT, the latter excluded."""
+    before = [name for name in statements[: at + 1] if name in ("BEGIN;", "COMMIT;")]
+    return bool(before) and before[-1] == "BEGIN;"
+
+
 @pytest.mark.parametrize("when", ["before", "after"])
 async def test_a_crash_at_any_statement_changes_nothing(
     postgres_admin_url: str, ledger_template: str, when: Literal["before", "after"]
@@ -140,11 +146,13 @@ async def test_a_crash_at_any_statement_changes_nothing(
     story.block([internal(1, 2, 20, seq=2)], branch="b")
     story.mark(finalized=1)
     async with copied(postgres_admin_url, ledger_template) as database:
-        count = await statements_of(database, story)
+        statements = await statements_of(database, story)
         expected = await Books(database).digest()
-    assert count > 20
+    assert len(statements) > 20
+    # Inside a db_tx "after" is the same as "before" the next statement: only what commits is tried again.
+    places = [at for at, name in enumerate(statements) if when == "before" or not _inside(statements, at)]
     burnt = set()
-    for at in range(count):
+    for at in places:
         async with copied(postgres_admin_url, ledger_template) as database:
             books = Books(database)
             await books.set_up()

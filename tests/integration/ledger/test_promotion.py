@@ -75,6 +75,24 @@ async def test_nothing_is_promoted_until_every_partition_has_passed(database: Da
     assert await books.balances("final") == await books.balances("latest")
 
 
+async def test_promotion_goes_as_far_as_the_partition_that_is_furthest_behind(database: Database) -> None:
+    books = Books(database, partitions=2)
+    await books.set_up()
+    story = Story(partitions=2)
+    for _ in range(3):
+        story.block(deposit(1, 100))
+    behind = len(story.of(1))
+    story.mark(finalized=1)
+    story.mark(finalized=3)
+    await books.fold([story.of(0)], partition=0)
+    await books.fold([story.of(1)[: behind + 1]], partition=1)
+    await books.promote()
+    assert await books.rows("SELECT final_number FROM ledger.chain_head") == [(1,)]
+    await books.fold([story.of(1)], partition=1)
+    await books.promote()
+    assert await books.rows("SELECT final_number FROM ledger.chain_head") == [(3,)]
+
+
 async def test_an_outflow_without_a_claim_is_a_break_from_its_block_until_it_comes_back(books: Books) -> None:
     story = Story()
     story.block(deposit(1, 100))

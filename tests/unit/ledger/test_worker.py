@@ -14,6 +14,7 @@ from ledger.ports import Claim, Partition, Staged
 from ledger.worker import Worker
 from tests.unit.ledger.fake_store import FakeStore, Shelf
 from tests.unit.ledger.folding import StaticRegistry, fold_into, make_observer, make_worker
+from tests.unit.ledger.random_story import random_story
 from tests.unit.ledger.story import (
     CHAIN_ID,
     GATEWAY,
@@ -24,6 +25,7 @@ from tests.unit.ledger.story import (
     internal,
     moved,
     rules,
+    splits,
     vault_deposited,
 )
 
@@ -270,3 +272,42 @@ async def test_a_tx_that_is_cut_by_a_restart_is_netted_as_a_whole(kind: str) -> 
         last = shelf.entries[-1]
         assert [line.amount for line in last.lines] == [7, 7]
         assert not any(account.startswith("clearing") for account, _ in shelf.balances())
+
+
+class Slow(Troubled):
+    """Commits take a few turns of the loop, so that the worker looks ahead meanwhile."""
+
+    async def commit(self, claim: Claim, staged: Staged) -> None:
+        for _ in range(5):
+            await asyncio.sleep(0)
+        await super().commit(claim, staged)
+
+
+@pytest.mark.parametrize("failures", [[], [DatabaseRefused("duplicate")], [Contended("deadlock")]])
+async def test_looking_ahead_changes_nothing_also_when_a_batch_is_refused(
+    monkeypatch: pytest.MonkeyPatch, failures: list[Exception]
+) -> None:
+    monkeypatch.setattr("ledger.worker.THREAD_ITEMS_MIN", 1)
+    story = random_story(31, blocks=40)
+    plain, shelf = Shelf(), Shelf()
+    await fold_into(plain, [story.records])
+    store = Slow(shelf, failures)
+    worker = Worker(
+        await store.claim(Partition("events", 0), "test"),
+        chain_id=CHAIN_ID,
+        store=store,
+        registry=StaticRegistry(),
+        observer=make_observer(),
+        batch_records_max=10,
+        finalized_moved=lambda: None,
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        for poll in splits(story.records, [7]):
+            await worker.feed(poll)
+        await worker.settled()
+        await worker.close(timeout_s=5)
+    assert worker.ended is not None
+    assert worker.ended.how == "closed", worker.ended
+    assert shelf.digest() == plain.digest()
+    assert shelf.batches > 10

@@ -47,7 +47,7 @@ status: setup-python ## show each part; exit code 3 unless all are ready
 logs: setup-python ## show the end of each part's log
 	@$(LOCAL) logs
 
-psql: setup-python ## open psql on the ledger's database (ROLE=chainbooks_reader)
+psql: setup-python ## open psql on the ledger's database (ROLE=chainbooks_reader); the demo's: .local/demo/psql
 	@$(LOCAL) psql --role $(ROLE)
 
 topics: setup-python ## list the topics with their partitions and records

@@ -34,8 +34,8 @@ commands = cli.command_group(
 def migrate(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Make the database ready: roles, schemas, tables, views. Doing it again is fine.
 
-    Uses [postgres] owner_dsn: a superuser, or a role that may create roles. The users of dsn (writer) and reader_dsn
-    are made when they are missing. Exit codes: 0 done, 2 settings or rights do not fit, 3 Postgres is away.
+    Uses owner_dsn of the section postgres: a superuser, or a role that may create roles. The users of dsn (writer) and
+    reader_dsn are made when they are missing. Exit codes: 0 done, 2 settings or rights do not fit, 3 Postgres is away.
     """
     settings = _settings(config)
     try:

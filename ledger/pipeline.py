@@ -321,6 +321,8 @@ class Pipeline:
             reraise=True,
         )
         result: _T | None = await retrying(unless_stopped)
+        if stop.is_set():
+            return result
         tries = retrying.statistics.get("attempt_number", 1)
         if tries > 1:
             _log.info("recovered", stage=stage, tries=tries)

@@ -80,6 +80,16 @@ def up(layout: Layout, settings: LocalSettings, say: Say) -> Running:
     running = configuration.remembered(layout)
     if running is not None and running.settings != settings:
         raise LocalError("the stack was started with other settings", why=str(running.settings), do="make down first")
+    try:
+        return _up(layout, settings, running, say)
+    except BaseException:
+        started = configuration.remembered(layout)
+        if running is None and started is not None and started.mode == "native":
+            layout.state.unlink()  # nothing of it runs any more: the next try may have other settings
+        raise
+
+
+def _up(layout: Layout, settings: LocalSettings, running: Running | None, say: Say) -> Running:
     if running is None:
         reason = compose.why_not()
         say("starting containers" if reason is None else f"starting native processes ({reason})")

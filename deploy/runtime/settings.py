@@ -163,6 +163,9 @@ def load(settings_class: type[S], config_path: Path | None = None) -> S:
     """
     path = _config_file(config_path)
     values = {} if path is None else _read(path)
+    strangers = sorted(name for name in os.environ if _names_no_section(name))
+    if strangers:
+        raise SettingsError(f"{name}: names no section; there are: {', '.join(SECTIONS)}" for name in strangers)
     try:
         return settings_class(**values)
     except ValidationError as exc:
@@ -176,6 +179,12 @@ def effective(settings: BaseModel) -> dict[str, Any]:
     A secret URL keeps scheme, host, port and (Postgres) user and database only.
     """
     return {name: _shown(getattr(settings, name)) for name in type(settings).model_fields}
+
+
+def _names_no_section(variable: str) -> bool:
+    """CHAINBOOKS_KAKFA__PARTITIONS: it looks like a setting and would be ignored."""
+    section, delimiter, _ = variable.upper().removeprefix(ENV_PREFIX).partition(ENV_DELIMITER)
+    return variable.upper().startswith(ENV_PREFIX) and bool(delimiter) and section.lower() not in SECTIONS
 
 
 def _config_file(config_path: Path | None) -> Path | None:

@@ -23,6 +23,7 @@ READER: Final = "chainbooks_reader"
 SCHEMAS: Final = ("ledger", "finance")
 VERSION_MIN: Final = 150000
 CONNECT_TIMEOUT_S: Final = 5
+REFUSED: Final = ("password authentication failed", "does not exist", "no pg_hba.conf entry")
 LOCK_KEY: Final = 0x636861696E626F6F  # "chainboo"
 
 
@@ -39,6 +40,8 @@ def migrate(owner_dsn: str, *, writer_dsn: str, reader_dsn: str | None) -> list[
             _ensure_schemas(connection)
             return _apply(owner_dsn)
     except (psycopg.OperationalError, psycopg.errors.CannotConnectNow) as exc:
+        if any(text in str(exc) for text in REFUSED):  # libpq gives no code before there is a connection
+            raise ConfigurationRefused(f"[postgres] owner_dsn is refused: {_first_line(exc)}") from exc
         raise DatabaseUnavailable(f"Postgres cannot be reached as the owner: {_first_line(exc)}") from exc
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigurationRefused(

@@ -65,6 +65,20 @@ async def test_an_asset_that_is_not_listed_has_base_units_only(books: Books) -> 
     sql = "SELECT DISTINCT balance, decimals, asset = asset_code FROM finance.balances"
     rows = await reader(books, sql)
     assert rows == [(None, None, True)]
+    assert await reader(books, "SELECT DISTINCT debit, credit FROM finance.trial_balance") == [(None, None)]
+
+
+async def test_a_shortfall_in_an_asset_that_is_not_listed_is_no_cover(books: Books) -> None:
+    story = Story()
+    story.block(deposit(1, 5))
+    await books.fold([story.records])
+    sql = "SELECT DISTINCT custody, unexplained, covered FROM finance.proof_of_funds WHERE basis = 'latest'"
+    assert await reader(books, sql) == [(None, None, True)]
+    await books.rows(  # as if a claim had grown by itself
+        "UPDATE ledger.balance b SET credits = credits + 1 FROM ledger.account a"
+        " WHERE a.account_id = b.account_id AND a.class = 'liabilities'"
+    )
+    assert await reader(books, sql) == [(None, None, False)]
 
 
 async def test_the_trial_balance_balances_per_asset(listed: Books) -> None:

@@ -124,6 +124,12 @@ def test_an_unknown_section_is_an_error_and_the_other_services_section_is_not(co
     assert problems_of(config) == [f"{config}: [leger]: no such section; did you mean 'ledger'?"]
 
 
+def test_a_variable_that_names_no_section_is_an_error(config: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CHAINBOOKS_KAKFA__PARTITIONS", "3")
+    (problem,) = problems_of(config)
+    assert problem.startswith("CHAINBOOKS_KAKFA__PARTITIONS: names no section; there are: chain, kafka")
+
+
 def test_toml_that_does_not_parse_names_the_line(config: Path) -> None:
     config.write_text("[chain]\nname = \n", encoding="utf-8")
     (problem,) = problems_of(config)

@@ -1,15 +1,13 @@
-"""chainbooks-ledger: folds payment events from Kafka into double-entry books in Postgres.
+"""Folds payment events from Kafka into double-entry books in Postgres.
 
-What it guarantees: entries, balances and stream positions commit in one db_tx, fenced by epoch and position, so that
-delivering any part of a topic again changes nothing; the unit of money movement is a transfer, so nothing can be half
-posted; nothing is ever changed or deleted; a gap stops the fold instead of being skipped.
+It guarantees: what is in the books is there once, balanced, append-only, and the same for any batching; what cannot be
+posted is in quarantine with its reason; what cannot be true stops its partition.
 
-How data flows::
+    Kafka ─► adapters.kafka_consumer ─► pipeline ─► worker ─► core.records (scan) ─► core.fold ─► adapters.batch_store
+                                            └─► adapters.promotion_store (final balances, breaks)
+    chain ─► adapters.node ─► core.compare ─► adapters.reconciliation_store          (the command ``reconcile``)
 
-    adapters.kafka_consumer ─► pipeline (claims, one getmany, dispatch) ─► worker, one per partition
-        ─► core.records (headers, numbers, bodies) ─► core.fold (postings, contra entries, netting of clearing)
-        ─► adapters.batch_store (one db_tx)       ─► core.promotion, adapters.promotion_store (final balances, breaks)
-
-``core`` decides and never awaits, ``adapters`` perform, ``pipeline`` and ``worker`` alternate between them, ``app``
-wires. Read next: sql/migrations (the schema), core/fold.py, worker.py, pipeline.py; README.md is for finance.
+Read next: ``core/fold.py`` (what an event does to the books), ``sql/migrations`` (what the database refuses),
+``worker.py`` (one batch after the other), ``pipeline.py`` (claims, rebalances, outages), ``adr/``, and README.md for
+those who query the books.
 """

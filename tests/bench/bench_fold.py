@@ -134,7 +134,8 @@ async def main(events: int, accounts: int) -> None:
     services = Services()
     out = Console()
     try:
-        kafka, admin_url = services.kafka, services.postgres
+        kafka = await asyncio.to_thread(lambda: services.kafka)  # starting a service runs an event loop of its own
+        admin_url = await asyncio.to_thread(lambda: services.postgres)
         topics = Topics(chain=CHAIN, prefix=f"bench{secrets.token_hex(4)}.")
         story = story_of(events, accounts=accounts)
         await make_topics(kafka, topics, partitions=1)

@@ -73,3 +73,11 @@ class Superseded(FatalError):
 
 class Latched(FatalError):
     """The chain changed below finality; an operator must resolve it. Exit code 4."""
+
+
+class ResolveRefused(FatalError):
+    """What an operator wants to resolve is not there, or is not what the nodes have. Exit code 2."""
+
+
+class Unconfirmed(FatalError):
+    """The nodes do not confirm a block, contradict each other, or cannot tell yet. Exit code 3."""

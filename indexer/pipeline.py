@@ -43,7 +43,7 @@ from indexer.fetch import Fetcher
 from indexer.observe import Observer
 from indexer.patience import Patience
 from indexer.ports import ClockPort, HeadsPort, PublisherPort, StatePort
-from indexer.session import ChainPlan, Session, judge_fencing, open_session
+from indexer.session import ChainPlan, Session, judge_fencing, latch_text, open_session
 
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
@@ -174,16 +174,7 @@ class Pipeline:
 
     async def _kept(self, session: Session, call: Awaitable[_T]) -> _T:
         """Awaits a node (or nothing), and renews the lease meanwhile. Never used around a publish."""
-        task = asyncio.ensure_future(call)
-        try:
-            while True:
-                done, _ = await asyncio.wait({task}, timeout=self._chain.lease_ms / 3000)
-                if done:
-                    return task.result()
-                if session.lease_needs_renewal:
-                    await session.renew_lease()
-        finally:
-            task.cancel()
+        return await session.kept(call)
 
     async def _advance(self, session: Session, *, received_ms: int | None) -> None:
         """One look at the tips, and everything that follows from it."""
@@ -330,4 +321,4 @@ class Pipeline:
             reason=reason,
         )
         await session.latch(latch)
-        raise Latched(f"finality violation: {reason}; nothing is published until it is resolved")
+        raise Latched(f"finality violation: {latch_text(latch)}")

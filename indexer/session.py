@@ -6,10 +6,11 @@ alone.
 
 from __future__ import annotations
 
+import asyncio
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -31,10 +32,11 @@ from indexer.core.state import (
     finalized_header,
     load,
 )
-from indexer.errors import ConfigurationRefused, Fenced, Latched, StateRefused, Superseded
+from indexer.errors import ConfigurationRefused, Fenced, Latched, ResolveRefused, StateRefused, Superseded
 from indexer.fetch import Fetcher
 from indexer.ports import ClockPort, PublisherPort, StatePort
 
+_T = TypeVar("_T")
 WATERMARK_INTERVAL_MS: Final = 1_000
 _log = structlog.get_logger(__name__)
 
@@ -137,8 +139,27 @@ class Session:
 
     async def latch(self, latch: Latch) -> None:
         """Commits the cursor with a latch and nothing else."""
+        await self.commit(lambda cursor, owner: latched(cursor, latch, owner))
+
+    async def commit(self, made: Callable[[Cursor, Owner], KafkaTx]) -> KafkaTx:
+        """Commits what ``made`` composes from the cursor and a fresh owner record. Memory of blocks does not follow."""
         now = self._clock.now_ms()
-        await self._commit(latched(self.cursor, latch, self._owner(now)), now)
+        tx = made(self.cursor, self._owner(now))
+        await self._commit(tx, now)
+        return tx
+
+    async def kept(self, call: Awaitable[_T]) -> _T:
+        """Awaits a node (or nothing), and renews the lease meanwhile. Never used around a publish."""
+        task = asyncio.ensure_future(call)
+        try:
+            while True:
+                done, _ = await asyncio.wait({task}, timeout=self.plan.lease_ms / 3000)
+                if done:
+                    return task.result()
+                if self.lease_needs_renewal:
+                    await self.renew_lease()
+        finally:
+            task.cancel()
 
     async def release(self) -> None:
         """Gives the lease up, so that a standby need not wait for it to run out."""
@@ -176,17 +197,15 @@ async def open_session(
     StateRefused, Latched; on any error the publisher is closed.
     """
     try:
-        await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
-        await publisher.open()
-        loaded = _loaded(await state.read(plan.topics.state, to_the_very_end=True))
-        if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
-            raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
+        loaded = await _taken_over(plan, state=state, publisher=publisher, clock=clock, standby=standby)
         first = loaded.cursor is None
         if first:
             await _refuse_lost_state(plan, state)
             loaded = LoadedState(cursor=await _first_cursor(plan, fetcher), owner=None, blocks={})
         assert loaded.cursor is not None
-        await _refuse_other_chain(plan, loaded.cursor, fetcher)
+        if loaded.cursor.latch is not None:
+            raise Latched(latch_text(loaded.cursor.latch))
+        await refuse_other_chain(plan, loaded.cursor, fetcher)
         session = Session(plan=plan, publisher=publisher, clock=clock, state=loaded)
         await _announce(session, first=first)
     except BaseException:
@@ -203,6 +222,58 @@ async def open_session(
     return session
 
 
+async def open_latched(
+    plan: ChainPlan,
+    *,
+    fetcher: Fetcher,
+    state: StatePort,
+    publisher: PublisherPort,
+    clock: ClockPort,
+    standby: Callable[[str], None],
+) -> Session:
+    """Takes a latched chain over, to resolve it; takes the lease, publishes nothing.
+
+    Raises as open_session, and ResolveRefused when the chain is not latched.
+    """
+    try:
+        loaded = await _taken_over(plan, state=state, publisher=publisher, clock=clock, standby=standby)
+        latched_cursor(loaded)
+        session = Session(plan=plan, publisher=publisher, clock=clock, state=loaded)
+        await refuse_other_chain(plan, session.cursor, fetcher)
+        refuse_other_descriptions(plan, session.cursor, first=False)
+        await session.renew_lease()
+    except BaseException:
+        await publisher.close()
+        raise
+    return session
+
+
+def latched_cursor(loaded: LoadedState) -> tuple[Cursor, Latch]:
+    """The cursor of a latched chain and its latch. Raises ResolveRefused when there is nothing to resolve."""
+    cursor = loaded.cursor
+    if cursor is None:
+        raise ResolveRefused("this chain has never been published: there is nothing to resolve")
+    if cursor.latch is None:
+        raise ResolveRefused(
+            f"the chain is not latched: there is nothing to resolve. Published up to block {cursor.head.number}, "
+            f"final up to {cursor.finalized.number}"
+        )
+    if cursor.latch.ours != cursor.finalized:
+        raise StateRefused(
+            f"the latch is for block {cursor.latch.ours.number} {cursor.latch.ours.hash}, but block "
+            f"{cursor.finalized.number} {cursor.finalized.hash} is published as final: the state contradicts itself"
+        )
+    return cursor, cursor.latch
+
+
+def latch_text(latch: Latch) -> str:
+    """What happened, and the command that goes on."""
+    return (
+        f"latched: {latch.reason}. Nothing is published until it is resolved. Look at both blocks on nodes that you "
+        f"trust; then: chainbooks-indexer resolve --block-hash {latch.seen.hash}"
+    )
+
+
 async def judge_fencing(plan: ChainPlan, *, state: StatePort, clock: ClockPort) -> None:
     """After ProducerFenced: returns when the chain is ours or nobody's, raises Superseded when somebody else has it."""
     owner = await _owner_now(plan, state)
@@ -212,6 +283,23 @@ async def judge_fencing(plan: ChainPlan, *, state: StatePort, clock: ClockPort) 
             f"superseded by {owner.instance_id}, which owns chain {plan.topics.chain} now; "
             "run one instance per chain, or let this one wait as standby by starting it again"
         )
+
+
+async def _taken_over(
+    plan: ChainPlan,
+    *,
+    state: StatePort,
+    publisher: PublisherPort,
+    clock: ClockPort,
+    standby: Callable[[str], None],
+) -> LoadedState:
+    """Waits for the lease, starts the producer, reads the state behind the barrier."""
+    await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
+    await publisher.open()
+    loaded = loaded_state(await state.read(plan.topics.state, to_the_very_end=True))
+    if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
+        raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
+    return loaded
 
 
 async def _wait_for_lease(
@@ -234,10 +322,11 @@ async def _wait_for_lease(
 async def _owner_now(plan: ChainPlan, state: StatePort) -> Owner | None:
     """The owner record alone: whoever is not the owner has no business judging the rest."""
     records = await state.read(plan.topics.state, to_the_very_end=False)
-    return _loaded([record for record in records if record[0] == OWNER_KEY]).owner
+    return loaded_state([record for record in records if record[0] == OWNER_KEY]).owner
 
 
-def _loaded(records: list[tuple[str, bytes | None]]) -> LoadedState:
+def loaded_state(records: list[tuple[str, bytes | None]]) -> LoadedState:
+    """Folds the state topic. Raises StateRefused when it cannot be trusted."""
     try:
         return load(records)
     except StateUnreadable as exc:
@@ -277,12 +366,8 @@ async def _first_cursor(plan: ChainPlan, fetcher: Fetcher) -> Cursor:
     )
 
 
-async def _refuse_other_chain(plan: ChainPlan, cursor: Cursor, fetcher: Fetcher) -> None:
-    if cursor.latch is not None:
-        raise Latched(
-            f"latched: {cursor.latch.reason} (ours {cursor.latch.ours.number} {cursor.latch.ours.hash}, "
-            f"seen {cursor.latch.seen.number} {cursor.latch.seen.hash}). Nothing is published until it is resolved"
-        )
+async def refuse_other_chain(plan: ChainPlan, cursor: Cursor, fetcher: Fetcher) -> None:
+    """Raises StateRefused or ConfigurationRefused when node, settings and streams are not of one chain."""
     if cursor.chain_id != plan.chain_id:
         raise StateRefused(f"the state topic belongs to chain id {cursor.chain_id}, the node to {plan.chain_id}")
     if cursor.partitions != plan.partitions:
@@ -300,11 +385,19 @@ async def _refuse_other_chain(plan: ChainPlan, cursor: Cursor, fetcher: Fetcher)
 async def _announce(session: Session, *, first: bool) -> None:
     """The first kafka_tx of a session: takes the lease, publishes descriptions that the streams do not know yet."""
     cursor = session.cursor
+    refuse_other_descriptions(session.plan, cursor, first=first)
     fresh = [r for r in session.plan.registry if r.contract not in cursor.descriptions]
-    changed = [r for r in session.plan.registry if cursor.descriptions.get(r.contract, r.version) != r.version]
-    gone = sorted(set(cursor.descriptions) - {r.contract for r in session.plan.registry})
-    starts = {start.contract: start.start_block for start in session.plan.starts}
-    missed = [r.contract for r in fresh if not first and starts.get(r.contract, 0) <= cursor.head.number]
+    change = Change(head=session.view.head, safe=cursor.safe, finalized=session.view.finalized)
+    await session.publish(change, session.view, registry=fresh)
+
+
+def refuse_other_descriptions(plan: ChainPlan, cursor: Cursor, *, first: bool) -> None:
+    """Raises ConfigurationRefused when the descriptions are not those that the streams were published with."""
+    changed = [r for r in plan.registry if cursor.descriptions.get(r.contract, r.version) != r.version]
+    gone = sorted(set(cursor.descriptions) - {r.contract for r in plan.registry})
+    starts = {start.contract: start.start_block for start in plan.starts}
+    fresh = [r.contract for r in plan.registry if r.contract not in cursor.descriptions]
+    missed = [name for name in fresh if not first and starts.get(name, 0) <= cursor.head.number]
     for names, why in (
         (sorted(r.contract for r in changed), "changed"),
         (gone, "are gone"),
@@ -315,5 +408,3 @@ async def _announce(session: Session, *, first: bool) -> None:
                 f"descriptions {why}: {', '.join(names)}. A running chain keeps its descriptions in this version; "
                 "restore them, or start new streams with another [kafka] topic_prefix"
             )
-    change = Change(head=session.view.head, safe=cursor.safe, finalized=session.view.finalized)
-    await session.publish(change, session.view, registry=fresh)

@@ -96,24 +96,24 @@ def compose(
     ``all_partitions`` asks for watermarks on every partition, else only those with records get one. ``received_ms`` is
     when the newest header reached us (Unix ms), for measuring latency.
     """
-    writer = _Writer(cursor, traceparent=traceparent, received_ms=received_ms)
+    writer = RecordWriter(cursor, traceparent=traceparent, received_ms=received_ms)
     state: list[StateWrite] = []
     blocks: list[BlockState] = []
     for block in change.retract:
         gone = replace(block, canonical=False, revision=block.revision + 1)
         for record in reversed(block.records):
-            writer.put(_topic(record), record.partition, _restated(record, "retracted", gone.revision))
+            writer.put(_topic(record), record.partition, restated(record, "retracted", gone.revision))
         state += block_writes(gone, with_parts=False)
         blocks.append(gone)
     for block in change.apply:
         for record in block.records:
-            writer.put(_topic(record), record.partition, _restated(record, "applied", block.revision))
+            writer.put(_topic(record), record.partition, restated(record, "applied", block.revision))
         state += block_writes(block, with_parts=True)
         blocks.append(block)
     for block in change.finalize:
         for record in block.records:
             if record.topic == "events":
-                writer.put("final", record.partition, _restated(record, "finalized", block.revision))
+                writer.put("final", record.partition, restated(record, "finalized", block.revision))
         state += block_tombstones(block)
     for block in change.forget:
         state += block_tombstones(block)
@@ -156,10 +156,10 @@ def change_bytes(block: BlockState) -> int:
     return 1_000 + sum(2 * len(record.value) + 600 for record in block.records)
 
 
-class _Writer:
+class RecordWriter:
     """Numbers records per stream and partition as they are put."""
 
-    def __init__(self, cursor: Cursor, *, traceparent: str | None, received_ms: int | None) -> None:
+    def __init__(self, cursor: Cursor, *, traceparent: str | None = None, received_ms: int | None = None) -> None:
         self._cursor = cursor
         self._traceparent = traceparent
         self._received = None if received_ms is None else str(received_ms).encode()
@@ -222,7 +222,7 @@ def _topic(record: StoredRecord) -> StreamKind:
     return record.topic
 
 
-def _restated(record: StoredRecord, op: EventOp, revision: int) -> PaymentEvent | Rejected:
+def restated(record: StoredRecord, op: EventOp, revision: int) -> PaymentEvent | Rejected:
     """The stored message with another op and revision; a rejected record is applied as "rejected"."""
     if record.topic == "events":
         return msgspec.structs.replace(decode_event(bytes(record.value)), op=op, revision=revision)

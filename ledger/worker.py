@@ -110,8 +110,8 @@ class Worker:
         return await asyncio.to_thread(scan, records, self._scanned, chain_id=chain_id, kind=kind)
 
     async def settled(self) -> None:
-        """Returns when everything that was fed is committed, or the worker has ended."""
-        while not self.idle and self.ended is None:
+        """Returns when everything that was fed is committed, or the worker has ended; a stop is written down then."""
+        while self.ended is None and (self._stop is not None or not self.idle):
             self._settled.clear()
             await self._settled.wait()
 

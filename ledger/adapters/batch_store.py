@@ -20,6 +20,7 @@ from contracts.messages import PaymentEvent, Rejected, asset_address
 from contracts.posting import Posting
 from ledger.adapters.postgres import close, connect, translated
 from ledger.adapters.promotion_store import PROMOTION, write_breaks
+from ledger.adapters.rendering import LIVE
 from ledger.adapters.statements import statements
 from ledger.core.fold import ClearingLine, Folded, Knowledge, Needs, StreamState
 from ledger.core.promotion import BreakChange
@@ -60,9 +61,9 @@ class BatchStore:
         self._months: set[date] = set()
 
     @classmethod
-    async def open(cls, dsn: str, *, chain_id: int) -> BatchStore:
+    async def open(cls, dsn: str, *, chain_id: int, schema: str = LIVE) -> BatchStore:
         """Connects and makes the stage. Raises DatabaseUnavailable, ConfigurationRefused."""
-        connection = await connect(dsn, name="chainbooks-ledger fold")
+        connection = await connect(dsn, name="chainbooks-ledger fold", schema=schema)
         with translated("the stage cannot be made"):
             await connection.execute(BATCH["make_stage_entry"])
             await connection.execute(BATCH["make_stage_transfer"])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from functools import cache
+from typing import Any, Final
 
 import asyncpg
 
+from ledger.adapters.rendering import LIVE, rendered
 from ledger.errors import ConfigurationRefused, Contended, DatabaseRefused, DatabaseUnavailable
 
 CONNECT_TIMEOUT_S: Final = 5.0
@@ -65,8 +67,39 @@ def translated(doing: str) -> Iterator[None]:
         raise DatabaseUnavailable(f"{doing}: {_text(exc)}") from exc
 
 
-async def connect(dsn: str, *, name: str) -> asyncpg.Connection:
-    """A connection of our own, never pooled: giving one back would reset it.
+@cache
+def _speaking_of(schema: str) -> type[asyncpg.Connection]:
+    """A connection class that renders whatever it sends: no statement can reach another schema's books."""
+
+    class Rendering(asyncpg.Connection):  # type: ignore[misc]  # asyncpg publishes no types
+        async def execute(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().execute(rendered(query, schema), *args, **options)
+
+        async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().fetch(rendered(query, schema), *args, **options)
+
+        async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().fetchrow(rendered(query, schema), *args, **options)
+
+        async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().fetchval(rendered(query, schema), *args, **options)
+
+        async def executemany(self, command: str, *args: Any, **options: Any) -> Any:
+            return await super().executemany(rendered(command, schema), *args, **options)
+
+        async def prepare(self, query: str, *args: Any, **options: Any) -> Any:
+            return await super().prepare(rendered(query, schema), *args, **options)
+
+        def cursor(self, query: str, *args: Any, **options: Any) -> Any:
+            return super().cursor(rendered(query, schema), *args, **options)
+
+    return Rendering
+
+
+async def connect(
+    dsn: str, *, name: str, schema: str = LIVE, command_timeout_s: float = COMMAND_TIMEOUT_S
+) -> asyncpg.Connection:
+    """A connection of our own, never pooled: giving one back would reset it. Its statements speak of ``schema``.
 
     Raises DatabaseUnavailable, ConfigurationRefused.
     """
@@ -74,7 +107,8 @@ async def connect(dsn: str, *, name: str) -> asyncpg.Connection:
         connection: asyncpg.Connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,
-            command_timeout=COMMAND_TIMEOUT_S,
+            command_timeout=command_timeout_s,
+            connection_class=asyncpg.Connection if schema == LIVE else _speaking_of(schema),
             server_settings={"application_name": name, "timezone": "UTC", "jit": "off"},
         )
     return connection

@@ -8,6 +8,7 @@ from typing import Any, Final
 import asyncpg
 
 from ledger.adapters.postgres import close, connect, translated
+from ledger.adapters.rendering import LIVE
 from ledger.adapters.statements import statements
 from ledger.core.promotion import BreakChange, ClearingMove, break_changes, step_end
 from ledger.errors import DatabaseRefused
@@ -25,9 +26,9 @@ class PromotionStore:
         self._entries_max = entries_max
 
     @classmethod
-    async def open(cls, dsn: str, *, chain_id: int, entries_max: int) -> PromotionStore:
+    async def open(cls, dsn: str, *, chain_id: int, entries_max: int, schema: str = LIVE) -> PromotionStore:
         """Connects. Raises DatabaseUnavailable, ConfigurationRefused."""
-        connection = await connect(dsn, name="chainbooks-ledger promotion")
+        connection = await connect(dsn, name="chainbooks-ledger promotion", schema=schema)
         return cls(connection, chain_id=chain_id, entries_max=entries_max)
 
     async def close(self) -> None:

@@ -21,6 +21,7 @@ from contracts.document import document_version
 from contracts.messages import RegistryRecord, asset_id, decode_registry_record
 from contracts.posting import PostingRules
 from ledger.adapters.postgres import close, connect, translated
+from ledger.adapters.rendering import LIVE
 from ledger.adapters.statements import statements
 from ledger.core.fold import RuleBook
 from ledger.errors import BrokerUnavailable, ConfigurationRefused
@@ -35,11 +36,12 @@ FETCH_WAIT_MS: Final = 250
 class Registry:
     """Implements ``ledger.ports.RegistryPort``."""
 
-    def __init__(self, *, bootstrap_servers: str, topic: str, dsn: str, chain_id: int) -> None:
+    def __init__(self, *, bootstrap_servers: str, topic: str, dsn: str, chain_id: int, schema: str = LIVE) -> None:
         self._bootstrap_servers = bootstrap_servers
         self._topic = topic
         self._dsn = dsn
         self._chain_id = chain_id
+        self._schema = schema
         self._rules: dict[str, PostingRules] = {}
         self._lock = asyncio.Lock()
 
@@ -54,7 +56,7 @@ class Registry:
             records = await read_topic(self._bootstrap_servers, self._topic)
             fresh = [record for record in records.values() if self._is_ours(record)]
             rules = {record.version: rules for record in fresh if (rules := _rules_of(record)) is not None}
-            connection = await connect(self._dsn, name="chainbooks-ledger registry")
+            connection = await connect(self._dsn, name="chainbooks-ledger registry", schema=self._schema)
             try:
                 if not self._rules:
                     self._rules |= await _stored(connection, self._chain_id)

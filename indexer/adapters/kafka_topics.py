@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from contracts.messages import Topics
+from deploy.runtime.topics import COMPACTED_CONFIG, STREAM_CONFIG, TopicPlan, differences, missing_topics
 from indexer.errors import BrokerUnavailable, ConfigurationRefused
-
-TIMESTAMPS: Final = {
-    "message.timestamp.type": "CreateTime",
-    "message.timestamp.after.max.ms": "9223372036854775807",  # record times are block times: chains may run ahead
-}
-STREAM_CONFIG: Final = {
-    "cleanup.policy": "delete",
-    "retention.ms": "-1",
-    "retention.bytes": "-1",
-    **TIMESTAMPS,
-}
-COMPACTED_CONFIG: Final = {
-    "cleanup.policy": "compact",
-    "segment.bytes": "16777216",
-    "min.cleanable.dirty.ratio": "0.1",
-    **TIMESTAMPS,
-}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TopicPlan:
-    """How one topic has to be. Configuration that is not named keeps the broker's default."""
-
-    name: str
-    partitions: int
-    config: Mapping[str, str]
 
 
 def plans(topics: Topics, *, partitions: int) -> list[TopicPlan]:
@@ -74,15 +45,16 @@ class KafkaTopics:
             async with asyncio.timeout(self._timeout_s):
                 try:
                     await client.start()
-                    existing = set(await client.list_topics())
-                    missing = [plan for plan in wanted if plan.name not in existing]
+                    missing = await missing_topics(client, wanted)
                     if missing and not create:
                         names = ", ".join(plan.name for plan in missing)
                         raise ConfigurationRefused(
                             f"topics are missing: {names}; run: chainbooks-indexer topics ensure"
                         )
                     await self._create(client, missing)
-                    await self._compare(client, [plan for plan in wanted if plan.name in existing])
+                    problems = await differences(client, [plan for plan in wanted if plan not in missing])
+                    if problems:
+                        raise ConfigurationRefused("topics are configured otherwise: " + "; ".join(problems))
                     return [plan.name for plan in missing]
                 finally:
                     await client.close()
@@ -107,27 +79,3 @@ class KafkaTopics:
             error = for_code(code)
             if code and error is not TopicAlreadyExistsError:
                 raise ConfigurationRefused(f"topic {name} cannot be made: {error.__name__} {' '.join(map(str, rest))}")
-
-    async def _compare(self, client: AIOKafkaAdminClient, existing: list[TopicPlan]) -> None:
-        if not existing:
-            return
-        described: list[dict[str, Any]] = await client.describe_topics([plan.name for plan in existing])
-        partitions = {topic["topic"]: len(topic["partitions"]) for topic in described}
-        problems = []
-        for plan in existing:
-            if partitions[plan.name] != plan.partitions:
-                problems.append(f"{plan.name} has {partitions[plan.name]} partitions, not {plan.partitions}")
-            actual = await self._config(client, plan)
-            problems += [
-                f"{plan.name} has {key}={actual.get(key)}, not {value}"
-                for key, value in plan.config.items()
-                if actual.get(key) != value
-            ]
-        if problems:
-            raise ConfigurationRefused("topics are configured otherwise: " + "; ".join(problems))
-
-    async def _config(self, client: AIOKafkaAdminClient, plan: TopicPlan) -> dict[str, str]:
-        resource = ConfigResource(ConfigResourceType.TOPIC, plan.name, configs=dict(plan.config))
-        (response,) = await client.describe_configs([resource])
-        (entry,) = response.resources
-        return {config[0]: config[1] for config in entry[4]}

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final
+from typing import Final
 
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError
 
 from contracts.messages import Topics
+from deploy.runtime.topics import COMPACTED_CONFIG, STREAM_CONFIG, TopicPlan, differences, missing_topics
 from ledger.errors import BrokerUnavailable, ConfigurationRefused
 
-STREAM_CONFIG: Final = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-COMPACTED_CONFIG: Final = {"cleanup.policy": "compact"}
 TIMEOUT_S: Final = 30.0
 
 
 async def check_topics(bootstrap_servers: str, topics: Topics, *, partitions: int) -> None:
     """Returns when all topics are there and as they have to be. Raises ConfigurationRefused, BrokerUnavailable."""
-    wanted = {
-        topics.events: (partitions, STREAM_CONFIG),
-        topics.rejected: (partitions, STREAM_CONFIG),
-        topics.registry: (1, COMPACTED_CONFIG),
-    }
+    wanted = [
+        TopicPlan(name=topics.events, partitions=partitions, config=STREAM_CONFIG),
+        TopicPlan(name=topics.rejected, partitions=partitions, config=STREAM_CONFIG),
+        TopicPlan(name=topics.registry, partitions=1, config=COMPACTED_CONFIG),
+    ]
     client = AIOKafkaAdminClient(bootstrap_servers=bootstrap_servers)
     try:
         async with asyncio.timeout(TIMEOUT_S):
-            await client.start()
             try:
+                await client.start()
                 problems = await _problems(client, wanted)
             finally:
                 await client.close()
@@ -38,20 +36,8 @@ async def check_topics(bootstrap_servers: str, topics: Topics, *, partitions: in
         raise ConfigurationRefused("topics do not fit: " + "; ".join(problems))
 
 
-async def _problems(client: AIOKafkaAdminClient, wanted: dict[str, tuple[int, dict[str, str]]]) -> list[str]:
-    existing = set(await client.list_topics())
-    missing = [name for name in wanted if name not in existing]
+async def _problems(client: AIOKafkaAdminClient, wanted: list[TopicPlan]) -> list[str]:
+    missing = await missing_topics(client, wanted)
     if missing:
-        return [f"missing: {', '.join(missing)}; run: chainbooks-indexer topics ensure"]
-    described: list[dict[str, Any]] = await client.describe_topics(list(wanted))
-    counts = {topic["topic"]: len(topic["partitions"]) for topic in described}
-    problems = []
-    for name, (partitions, config) in wanted.items():
-        if counts[name] != partitions:
-            problems.append(f"{name} has {counts[name]} partitions, not {partitions}; P is pinned")
-        resource = ConfigResource(ConfigResourceType.TOPIC, name, configs=config)
-        (response,) = await client.describe_configs([resource])
-        (entry,) = response.resources
-        actual = {item[0]: item[1] for item in entry[4]}
-        problems += [f"{name} has {k}={actual.get(k)}, not {v}" for k, v in config.items() if actual.get(k) != v]
-    return problems
+        return [f"missing: {', '.join(plan.name for plan in missing)}; run: chainbooks-indexer topics ensure"]
+    return await differences(client, wanted)

@@ -13,18 +13,16 @@ from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
 from contracts.messages import Topics, encode
+from deploy.runtime.topics import COMPACTED_CONFIG, STREAM_CONFIG
 from tests.unit.ledger.story import Raw, Story, registry
-
-STREAM = {"cleanup.policy": "delete", "retention.ms": "-1", "retention.bytes": "-1"}
-COMPACTED = {"cleanup.policy": "compact"}
 
 
 async def make_topics(bootstrap: str, topics: Topics, *, partitions: int, config: dict[str, str] | None = None) -> None:
     admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
     await admin.start()
     try:
-        wanted = [(name, partitions, STREAM | (config or {})) for name in (topics.events, topics.rejected)]
-        wanted.append((topics.registry, 1, COMPACTED))
+        wanted = [(name, partitions, STREAM_CONFIG | (config or {})) for name in (topics.events, topics.rejected)]
+        wanted.append((topics.registry, 1, COMPACTED_CONFIG))
         await admin.create_topics(
             [
                 NewTopic(name=name, num_partitions=count, replication_factor=1, topic_configs=settings)

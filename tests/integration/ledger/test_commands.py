@@ -78,9 +78,15 @@ async def test_run_refuses_topics_and_books_that_do_not_fit(
     topics = Topics(chain=CHAIN, prefix=kafka_prefix)
     service = Service(database=database, kafka=kafka_bootstrap, prefix=kafka_prefix, folder=tmp_path, partitions=2)
     await run_refused(service, "chainbooks-indexer topics ensure")
-    await make_topics(kafka_bootstrap, topics, partitions=2, config={"retention.ms": "60000"})
+    await make_topics(
+        kafka_bootstrap,
+        topics,
+        partitions=2,
+        config={"retention.ms": "60000", "message.timestamp.after.max.ms": "3600000"},
+    )
     try:
         await run_refused(service, "retention.ms=60000, not -1")
+        await run_refused(service, "message.timestamp.after.max.ms=3600000, not 9223372036854775807")
         await run_refused(service, "P is pinned", KAFKA__PARTITIONS="4")
         await run_refused(service, "another database", KAFKA__TOPIC_PREFIX="other.")
         await run_refused(service, "this database knows chain 31337", CHAIN__NAME="renamed")

@@ -57,7 +57,8 @@ def run(config: ConfigOption = None) -> None:
     """Fold the chain's topics into the books until SIGTERM.
 
     Positions live in Postgres: start, stop, kill and start it again as you like. Several instances share the
-    partitions. Exit codes: 0 stopped, 2 settings, schema or topics do not fit, 3 Kafka or Postgres stayed away.
+    partitions. Exit codes: 0 stopped, 2 settings, schema or topics do not fit, 3 Kafka or Postgres stayed away,
+    5 another process took this instance's name.
     """
     settings = _settings(config)
     log.configure(settings.telemetry.log_level, settings.telemetry.log_format)

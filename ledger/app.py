@@ -28,7 +28,7 @@ from ledger.adapters.promotion_store import PromotionStore
 from ledger.adapters.reconciliation_store import Finding, read_books_side, write_result
 from ledger.adapters.registry import Registry
 from ledger.core.compare import Item, Question, asset_calls, questions, word
-from ledger.errors import CallFailed, ConfigurationRefused, FatalError, RetryableError
+from ledger.errors import CallFailed, ConfigurationRefused, FatalError, RetryableError, Superseded
 from ledger.observe import Observer
 from ledger.pipeline import Limits, Pipeline
 from ledger.settings import LedgerSettings
@@ -221,6 +221,9 @@ def _ended(work: asyncio.Future[None]) -> int:
     match failure:
         case None:
             return exit_codes.OK
+        case Superseded():
+            _log.error("superseded", reason=str(failure))
+            return exit_codes.SUPERSEDED
         case FatalError():
             _log.error("refused", reason=str(failure))
             return exit_codes.USAGE

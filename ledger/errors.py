@@ -51,5 +51,9 @@ class ConfigurationRefused(FatalError):
     """Settings, topics, schema or node do not fit together."""
 
 
+class Superseded(FatalError):
+    """Another process has our name in the consumer group now. Exit code 5."""
+
+
 class CallFailed(LedgerError):
     """A contract refused a call at the block that was asked about, for example because it was not there yet."""

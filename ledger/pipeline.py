@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -18,11 +19,11 @@ from tenacity import (
     AsyncRetrying,
     RetryCallState,
     retry_if_exception_type,
-    stop_after_delay,
     wait_random_exponential,
 )
 
-from ledger.errors import DatabaseRefused, RetryableError
+from ledger.core.records import Stop
+from ledger.errors import BrokerUnavailable, DatabaseRefused, FatalError, RetryableError
 from ledger.observe import Observer
 from ledger.ports import (
     Claim,
@@ -79,7 +80,10 @@ class Pipeline:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._chain_id = chain_id
-        self._instance_id = instance_id
+        self._owner = f"{instance_id}#{secrets.token_hex(4)}"  # tells processes of one name apart
+        self._held: set[Partition] = set()  # claimed at least once by this process
+        self._failure: FatalError | None = None  # of the last assignment
+        self._failing_since: dict[str, float] = {}
         self._limits = limits
         self._make_consumer = make_consumer
         self._open_store = open_store
@@ -126,12 +130,20 @@ class Pipeline:
             await consumer.stop()
 
     async def _turn(self, consumer: ConsumerPort, stop: asyncio.Event) -> None:
+        if self._failure is not None:
+            raise self._failure
         await self._claim_missing(stop)
         try:
             polled = await consumer.poll(POLL_S)
         except OffsetsLost as exc:
-            await self._stop_lost(exc)
-            return
+            self._halt_lost(exc)
+            polled = {}
+        except BrokerUnavailable as exc:
+            if self._fails_too_long("records", self._limits.outage_max_s):
+                raise
+            self._observer.waiting("records", str(exc))
+            raise _Rejoin(str(exc)) from exc
+        self._recovered("records")
         # Between the poll's return and this line nothing else runs: what a worker gets here is of its own claim.
         fed = [(self._workers[p], records) for p, records in polled.items() if p in self._workers]
         for worker, records in fed:
@@ -174,21 +186,15 @@ class Pipeline:
                 self._moved.clear()
                 raise _Rejoin(f"{partition.topic}/{partition.number} is {lag.records} behind and does not move")
 
-    async def _stop_lost(self, lost: OffsetsLost) -> None:
+    def _halt_lost(self, lost: OffsetsLost) -> None:
+        """The workers write it down; one that cannot is lost, claimed again, and hears of it again."""
         for partition, offset in lost.offsets.items():
-            worker = self._workers.pop(partition, None)
-            if worker is None:
-                continue
-            await worker.close(timeout_s=CLOSE_TIMEOUT_S)
-            reason = f"offset {offset} is not in {partition.topic}/{partition.number}: it was truncated or made again"
-            store = await self._open_store()
-            try:
-                await store.stop(worker.claim, reason, offset)
-            finally:
-                await store.close()
-            self._observer.stopped(worker.claim, reason)
-            self._observer.released(partition)
-            self._stopped.add(partition)
+            if (worker := self._workers.get(partition)) is not None:
+                reason = (
+                    f"offset {offset} is not in {partition.topic}/{partition.number}: the topic was truncated or made "
+                    "again; restore it, or rebuild the books from a whole topic"
+                )
+                worker.halt(Stop(offset=offset, reason=reason))
 
     # rebalances and claims
 
@@ -212,6 +218,8 @@ class Pipeline:
             await self._claim_all(consumer)
         except RetryableError as exc:
             _log.info("claims are tried again", reason=str(exc))
+        except FatalError as exc:
+            self._failure = exc  # whatever a listener raises is swallowed: the next turn raises it
 
     async def _claim_missing(self, stop: asyncio.Event) -> None:
         consumer = self._consumer
@@ -230,10 +238,11 @@ class Pipeline:
     async def _claim(self, consumer: ConsumerPort, partition: Partition) -> None:
         store: StorePort = await self._open_store()
         try:
-            claim: Claim = await store.claim(partition, self._instance_id)
+            claim: Claim = await store.claim(partition, self._owner, held_before=partition in self._held)
         except BaseException:
             await store.close()
             raise
+        self._held.add(partition)
         position = claim.state.position
         ours = self._consumer is consumer and partition in self._assigned and self._group is not None
         # From here on nothing else runs until the worker is there: seek and worker are one step.
@@ -315,7 +324,7 @@ class Pipeline:
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(RetryableError),
             wait=wait_random_exponential(multiplier=0.1, max=5),
-            stop=stop_after_delay(self._limits.outage_max_s if patience_s is None else patience_s),
+            stop=lambda _: self._fails_too_long(stage, self._limits.outage_max_s if patience_s is None else patience_s),
             before_sleep=failing,
             sleep=lambda delay: self._pause(delay, stop),
             reraise=True,
@@ -326,8 +335,17 @@ class Pipeline:
         tries = retrying.statistics.get("attempt_number", 1)
         if tries > 1:
             _log.info("recovered", stage=stage, tries=tries)
-        self._observer.recovered(stage)
+        self._recovered(stage)
         return result
+
+    def _fails_too_long(self, stage: str, limit_s: float) -> bool:
+        """The limit counts from the stage's first failure since it last succeeded."""
+        now = time.monotonic()
+        return now - self._failing_since.setdefault(stage, now) >= limit_s
+
+    def _recovered(self, stage: str) -> None:
+        self._failing_since.pop(stage, None)
+        self._observer.recovered(stage)
 
     async def _pause(self, delay_s: float, stop: asyncio.Event) -> None:
         await self._wait(stop, delay_s)

@@ -29,7 +29,6 @@ class Claim:
     kind: StreamKind
     epoch: int
     state: StreamState
-    stopped_reason: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,8 +59,12 @@ class Lag:
 class StorePort(Protocol):
     """The database connection of one partition's worker."""
 
-    async def claim(self, partition: Partition, owner: str) -> Claim:
-        """Takes the partition (epoch + 1). Raises DatabaseUnavailable, ConfigurationRefused."""
+    async def claim(self, partition: Partition, owner: str, *, held_before: bool) -> Claim:
+        """Takes the partition (epoch + 1). ``owner`` is ``name#process``.
+
+        Raises DatabaseUnavailable, ConfigurationRefused, and Superseded when this process had the partition before and
+        another process of the same name has it now: the two would take it from each other for ever.
+        """
         ...
 
     async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:

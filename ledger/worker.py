@@ -109,6 +109,11 @@ class Worker:
             return scan(records, self._scanned, chain_id=chain_id, kind=kind)
         return await asyncio.to_thread(scan, records, self._scanned, chain_id=chain_id, kind=kind)
 
+    def halt(self, stop: Stop) -> None:
+        """Takes nothing more; ends as stopped, with this reason, after what it was fed before."""
+        self._stop = self._stop or stop
+        self._work.set()
+
     async def settled(self) -> None:
         """Returns when everything that was fed is committed, or the worker has ended; a stop is written down then."""
         while self.ended is None and (self._stop is not None or not self.idle):

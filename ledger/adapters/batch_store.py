@@ -25,7 +25,7 @@ from ledger.adapters.statements import statements
 from ledger.core.fold import ClearingLine, Folded, Knowledge, Needs, StreamState
 from ledger.core.promotion import BreakChange
 from ledger.core.records import Change, Mark, Position, Refused, entry_id
-from ledger.errors import ConfigurationRefused, Fenced
+from ledger.errors import ConfigurationRefused, Fenced, Superseded
 from ledger.ports import Claim, Partition, Staged
 
 BATCH: Final = statements("batch")
@@ -69,14 +69,19 @@ class BatchStore:
             await connection.execute(BATCH["make_stage_transfer"])
         return cls(connection, chain_id=chain_id)
 
-    async def claim(self, partition: Partition, owner: str) -> Claim:
+    async def claim(self, partition: Partition, owner: str, *, held_before: bool) -> Claim:
         """See StorePort."""
         with translated("a partition cannot be claimed"):
-            row = await self._connection.fetchrow(STREAMS["claim"], partition.topic, partition.number, owner)
-        if row is None:
-            raise ConfigurationRefused(
-                f"{partition.topic}/{partition.number} has no stream row: another P is another topic version"
+            row = await self._connection.fetchrow(STREAMS["claim"], *partition, owner, held_before)
+            other = None if row is not None else await self._connection.fetchval(STREAMS["owner"], *partition)
+        name = f"{partition.topic}/{partition.number}"
+        if other is not None:
+            raise Superseded(
+                f"another process runs as instance {owner.partition('#')[0]!r} and has {name} now; give each process "
+                "its own [ledger] instance_id"
             )
+        if row is None:
+            raise ConfigurationRefused(f"{name} has no stream row: another P is another topic version")
         state = StreamState(
             position=Position(next_offset=row["next_offset"], stream_id=row["stream_id"], stream_seq=row["stream_seq"]),
             record_chain=row["record_chain"],
@@ -89,7 +94,6 @@ class BatchStore:
             kind=row["kind"],
             epoch=row["epoch"],
             state=state,
-            stopped_reason=row["stopped_reason"],
         )
 
     async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:

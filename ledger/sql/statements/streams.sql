@@ -62,10 +62,13 @@ WHERE chain_id = $1
 ORDER BY kind, partition;
 
 -- name: claim
--- Takes a partition: the next epoch fences whoever had it. Waits for a db_tx of theirs that is still open.
+-- Takes a partition: the next epoch fences whoever had it. Waits for a db_tx of theirs that is still open. No row, when
+-- we had it before ($4) and another process of our name has it now.
 UPDATE ledger.stream
 SET epoch = epoch + 1, owner = $3, claimed_at = now()
-WHERE topic = $1 AND partition = $2
+WHERE
+    topic = $1 AND partition = $2
+    AND (NOT $4::BOOLEAN OR owner IS NULL OR owner = $3 OR split_part(owner, '#', 1) <> split_part($3, '#', 1))
 RETURNING
     stream_no,
     kind,
@@ -75,8 +78,13 @@ RETURNING
     stream_seq,
     record_chain,
     latest_number,
-    finalized_number,
-    stopped_reason;
+    finalized_number;
+
+-- name: owner
+-- Who has a partition.
+SELECT owner
+FROM ledger.stream
+WHERE topic = $1 AND partition = $2;
 
 -- name: epoch
 -- Who holds a partition now.

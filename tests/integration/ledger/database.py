@@ -121,7 +121,7 @@ class Books:
     async def worker(self, *, partition: int = 0, topic: str = TOPICS.events, store: Any = None) -> Worker:
         """A worker with a fresh claim."""
         store = store or await BatchStore.open(self.database.writer, chain_id=CHAIN_ID)
-        claim: Claim = await store.claim(Partition(topic, partition), "test")
+        claim: Claim = await store.claim(Partition(topic, partition), "test", held_before=False)
         return Worker(
             claim,
             chain_id=CHAIN_ID,

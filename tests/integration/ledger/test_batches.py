@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 from typing import Literal
 
+import msgspec
 import pytest
 
 from ledger.adapters.batch_store import BatchStore
@@ -55,6 +56,32 @@ async def test_unclaimed_inflow_goes_to_the_default_inflow_and_a_claim_does_not(
     assert (f"clearing:gateway:contract:{GATEWAY}:-", USDX) not in balances
 
 
+async def test_a_tx_that_is_cut_by_a_restart_is_netted_as_a_whole(books: Books) -> None:
+    """What the tx left on clearing so far is read back."""
+    story = Story()
+    story.block([*deposit(1, 100), moved(PAYER, GATEWAY, 7)])
+    await books.fold([story.records[:1]])
+    assert (f"clearing:gateway:contract:{GATEWAY}:-", USDX) in await books.balances()
+    await books.fold([story.records[1:]])
+    balances = await books.balances()
+    assert balances[(f"liabilities:gateway:unattributed:{GATEWAY}:-", USDX)] == -7
+    assert (f"clearing:gateway:contract:{GATEWAY}:-", USDX) not in balances
+
+
+async def test_a_retraction_of_what_an_earlier_batch_quarantined_closes_that_row(books: Books) -> None:
+    story = Story()
+    story.block([moved(PAYER, GATEWAY, 1)], mark=False)
+    story.records[0] = dataclasses.replace(story.records[0], value=b"{")
+    await books.fold([story.records])
+    assert await books.rows("SELECT open, revision FROM finance.quarantine") == [(True, 1)]
+    story.retract(1)
+    worker = await books.fold([story.records])
+    assert worker.ended is not None
+    assert worker.ended.how == "closed", worker.ended
+    assert await books.rows("SELECT open, closed_reason FROM finance.quarantine") == [(False, "retracted")]
+    assert await books.balances() == {}
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_the_database_folds_as_the_model_does_for_any_split(
     postgres_admin_url: str, ledger_template: str, seed: int
@@ -93,7 +120,30 @@ async def test_duplicates_with_new_numbers_are_dropped(books: Books) -> None:
     after = await books.digest()
     assert after["journal"] == before["journal"]
     assert after["latest"] == before["latest"]
+    assert after["quarantine"] == []
     assert after["chains"][0][2] == before["chains"][0][2]
+
+
+@pytest.mark.parametrize("beside", [True, False])
+async def test_a_revision_without_the_one_before_it_stops_and_says_so(books: Books, *, beside: bool) -> None:
+    """Revision 3 of an event whose revision 2 never came, alone in its batch and beside a good event."""
+    story = Story()
+    block = story.block(deposit(1, 100), mark=False)
+    await books.fold([story.records])
+    before = await books.digest()
+    if beside:
+        story.block([internal(1, 2, 30)], mark=False)
+    gap = story.put(msgspec.structs.replace(block.events[0], revision=3))
+    worker = await books.fold([story.records])
+    assert worker.ended is not None
+    assert worker.ended.how == "stopped"
+    reason = f"revision 3 of event {block.events[0].event_id} comes without revision 2"
+    assert await books.rows("SELECT stopped_reason, stopped_offset::INT FROM ledger.stream WHERE kind = 'events'") == [
+        (reason, gap.offset)
+    ]
+    after = await books.digest()
+    assert after["quarantine"] == []
+    assert len(after["journal"]) == len(before["journal"]) + beside
 
 
 async def statements_of(database: Database, story: Story) -> list[str]:
@@ -188,9 +238,9 @@ async def test_a_writer_whose_position_is_old_cannot_commit(books: Books) -> Non
     story = Story()
     story.block(deposit(1, 100))
     store = await BatchStore.open(books.database.writer, chain_id=CHAIN_ID)
-    empty = await store.claim(Partition(TOPICS.events, 0), "test")
+    empty = await store.claim(Partition(TOPICS.events, 0), "test", held_before=False)
     await books.fold([story.records])
-    current = await store.claim(Partition(TOPICS.events, 0), "test")
+    current = await store.claim(Partition(TOPICS.events, 0), "test", held_before=False)
     found = scan(story.records, empty.state.position, chain_id=CHAIN_ID, kind="events")
     folded = fold(found.items, empty.state, Knowledge(), rules(), stream_id=found.position.stream_id)
     before = await books.digest()

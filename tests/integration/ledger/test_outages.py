@@ -172,6 +172,19 @@ async def test_two_instances_share_the_partitions_and_take_over(
         await drop_topics(kafka_bootstrap, topics)
 
 
+async def test_two_processes_of_one_name_do_not_duel(service: Service, publisher: Publisher) -> None:
+    """The newer one goes on, the older one says so and ends."""
+    first = await service.start(LEDGER__INSTANCE_ID="same")
+    await said(service, "partition claimed", 0)
+    await service.start(LEDGER__INSTANCE_ID="same")
+    assert await asyncio.wait_for(first.wait(), 30) == 5
+    assert "another process runs as instance 'same'" in service.log(0)
+    story = Story()
+    story.block(deposit(1, 5))
+    await publisher.publish(story)
+    await folded(service, story)
+
+
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[Kafka]:
     """A broker of the test's own, to be stopped and started."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from contracts.posting import Posting
 from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
 from ledger.core.records import Position
-from ledger.errors import DatabaseRefused, Fenced
+from ledger.errors import DatabaseRefused, Fenced, Superseded
 from ledger.ports import Claim, Partition, Staged, StorePort
 
 
@@ -17,6 +17,7 @@ class Shelf:
     """One partition's books; survives its stores, as a database does."""
 
     epoch: int = 0
+    owner: str | None = None
     state: StreamState = field(default_factory=lambda: StreamState(position=Position(next_offset=0)))
     entries: list[Entry] = field(default_factory=list)
     quarantine: dict[int, tuple[bytes | None, int | None, str, int | None]] = field(default_factory=dict)
@@ -46,9 +47,11 @@ class FakeStore(StorePort):
     def __init__(self, shelf: Shelf) -> None:
         self.shelf = shelf
 
-    async def claim(self, partition: Partition, owner: str) -> Claim:
-        del owner
+    async def claim(self, partition: Partition, owner: str, *, held_before: bool = False) -> Claim:
         shelf = self.shelf
+        if held_before and shelf.owner not in (None, owner):
+            raise Superseded("another process of our name")
+        shelf.owner = owner
         shelf.epoch += 1
         before = shelf.state  # what a database does not keep is forgotten
         state = StreamState(
@@ -57,9 +60,7 @@ class FakeStore(StorePort):
             latest=before.latest,
             finalized=before.finalized,
         )
-        return Claim(
-            partition=partition, stream_no=1, kind="events", epoch=shelf.epoch, state=state, stopped_reason=None
-        )
+        return Claim(partition=partition, stream_no=1, kind="events", epoch=shelf.epoch, state=state)
 
     async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:
         del claim

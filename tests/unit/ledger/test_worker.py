@@ -171,7 +171,7 @@ class Troubled(FakeStore):
 
 async def run_on(store: FakeStore, story: Story) -> Worker:
     worker = Worker(
-        await store.claim(Partition("events", 0), "test"),
+        await store.claim(Partition("events", 0), "test", held_before=False),
         chain_id=CHAIN_ID,
         store=store,
         registry=StaticRegistry(),
@@ -293,7 +293,7 @@ async def test_looking_ahead_changes_nothing_also_when_a_batch_is_refused(
     await fold_into(plain, [story.records])
     store = Slow(shelf, failures)
     worker = Worker(
-        await store.claim(Partition("events", 0), "test"),
+        await store.claim(Partition("events", 0), "test", held_before=False),
         chain_id=CHAIN_ID,
         store=store,
         registry=StaticRegistry(),

@@ -21,7 +21,9 @@ _HEADERS: Final[dict[str, str]] = {
     "contract": "name of the description; empty for a watermark",
     "event": "name of the event; empty for a watermark and a rejected log",
     "traceparent": "W3C trace context of the block",
+    "received_ms": "Unix ms at which the indexer heard of the newest block of the kafka_tx, decimal; live records only",
 }
+_OPTIONAL: Final = ("traceparent", "received_ms")
 
 _CHAIN = {
     "chain": {"description": "slug of the chain, for example local"},
@@ -31,12 +33,12 @@ _CHAIN = {
 _CHANNELS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     "events": (
         "{prefix}payments.{chain}.events.v1",
-        "Every change of every event as soon as its block is seen: applied, and retracted when a reorg takes it back.",
+        "Every change of an event as soon as its block is seen: applied, retracted by a reorg, revoked by an incident.",
         ("paymentEvent", "watermark"),
     ),
     "final": (
         "{prefix}payments.{chain}.final.v1",
-        "Only events whose block is final, once each, and watermarks.",
+        "Only events whose block is final, once each (finalized; revoked by an incident), and watermarks.",
         ("paymentEvent", "watermark"),
     ),
     "rejected": (
@@ -51,12 +53,15 @@ _CHANNELS: Final[dict[str, tuple[str, str, tuple[str, ...]]]] = {
     ),
 }
 
-_MESSAGES: Final[dict[str, tuple[str, str]]] = {
-    "paymentEvent": ("payment-event.v1.json", "A decoded event of a payment contract, or its retraction"),
-    "watermark": ("watermark.v1.json", "Everything of this partition up to `latest` came before this record"),
-    "rejected": ("rejected.v1.json", "A log that could not be decoded"),
-    "registryRecord": ("registry-record.v1.json", "One version of one description"),
+_BOOK = "the book: all of one book is in one partition, in chain order"
+
+_MESSAGES: Final[dict[str, tuple[str, str, str]]] = {
+    "paymentEvent": ("payment-event.v1.json", _BOOK, "A decoded event of a payment contract, or its retraction"),
+    "watermark": ("watermark.v1.json", "empty", "Everything of this partition up to `latest` came before this record"),
+    "rejected": ("rejected.v1.json", _BOOK, "A log that could not be decoded"),
+    "registryRecord": ("registry-record.v1.json", "the version", "One version of one description"),
 }
+"""File of the schema, what the Kafka key is, title."""
 
 
 def asyncapi(event_schemas: Sequence[str]) -> dict[str, Any]:
@@ -64,16 +69,17 @@ def asyncapi(event_schemas: Sequence[str]) -> dict[str, Any]:
     headers = {
         "type": "object",
         "properties": {name: {"type": "string", "description": text} for name, text in _HEADERS.items()},
-        "required": [name for name in _HEADERS if name != "traceparent"],
+        "required": [name for name in _HEADERS if name not in _OPTIONAL],
     }
     described = ", ".join(sorted(event_schemas))
     messages: dict[str, Any] = {}
-    for name, (file, summary) in _MESSAGES.items():
+    for name, (file, key, summary) in _MESSAGES.items():
         message: dict[str, Any] = {
             "name": name,
             "title": summary,
             "contentType": "application/json",
             "payload": {"$ref": f"./{file}"},
+            "bindings": {"kafka": {"key": {"type": "string", "description": key}, "bindingVersion": "0.5.0"}},
         }
         if name != "registryRecord":
             message["headers"] = {"$ref": "#/components/schemas/headers"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -140,7 +141,26 @@ def test_the_asyncapi_document_names_our_topics_and_points_to_what_exists() -> N
         partition=0,
         traceparent="00-0-0-00",
     )
-    assert {name for name, _ in headers} == set(document["components"]["schemas"]["headers"]["properties"])
+    described = document["components"]["schemas"]["headers"]
+    names = {name for name, _ in headers} | {"received_ms"}  # this one is of the publisher, not of the message
+    assert names == set(described["properties"])
+    assert set(described["required"]) == names - {"traceparent", "received_ms"}
+
+
+def test_the_asyncapi_document_has_the_parts_that_version_3_asks_for() -> None:
+    document = json.loads((FOLDER / "asyncapi.json").read_text())
+    assert document["asyncapi"].startswith("3.")
+    assert document["info"].keys() >= {"title", "version"}
+    for name, channel in document["channels"].items():
+        assert set(re.findall(r"{(\w+)}", channel["address"])) == channel["parameters"].keys(), name
+    for operation in document["operations"].values():
+        channel = operation["channel"]["$ref"]
+        assert operation["action"] in ("send", "receive")
+        assert all(message["$ref"].startswith(f"{channel}/messages/") for message in operation["messages"])
+    for name, message in document["components"]["messages"].items():
+        assert message["bindings"]["kafka"]["key"]["type"] == "string", name
+    files = {reference[2:] for reference in references(document) if reference.startswith("./")}
+    assert files == {f"{name}.v1.json" for name in DECODE}
 
 
 class Consumer:

@@ -13,6 +13,7 @@ How data flows::
               core.plan (bounded changes) ─► core.compose (one kafka_tx) ─► session ─► adapters.kafka_publisher
 
 ``core`` decides and never awaits, ``adapters`` perform, ``session`` owns the producer and the durable state,
-``pipeline`` alternates between them, ``app`` wires.
+``durable`` reads the state topic, whole or what memory released of it, ``pipeline`` alternates between them, ``app``
+wires.
 Read next: core/chain.py, core/compose.py, session.py, pipeline.py, README.md.
 """

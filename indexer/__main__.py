@@ -16,7 +16,6 @@ from contracts.problems import RegistryError
 from deploy.runtime import cli, exit_codes, log
 from deploy.runtime.cli import ConfigOption, JsonOption
 from deploy.runtime.settings import effective
-from indexer.core.state import StateUnreadable
 from indexer.errors import DependencyAway, FatalError, RetryableError
 from indexer.settings import IndexerSettings
 
@@ -130,8 +129,6 @@ def _perform(call: Awaitable[_T]) -> _T:
         _fail("a dependency stayed away", [str(exc)], exit_codes.DEPENDENCY)
     except FatalError as exc:
         _fail("refused", [str(exc)], exit_codes.USAGE)
-    except StateUnreadable as exc:
-        _fail("the state topic cannot be trusted", [str(exc)], exit_codes.USAGE)
     except RetryableError as exc:
         _fail("a dependency is away", [str(exc)], exit_codes.DEPENDENCY)
     except OSError as exc:

@@ -29,7 +29,8 @@ from indexer.adapters.kafka_state import KafkaStateReader
 from indexer.adapters.kafka_topics import KafkaTopics, plans
 from indexer.adapters.node import Node
 from indexer.core.assemble import Assembler
-from indexer.core.state import LoadedState, load
+from indexer.core.state import LoadedState
+from indexer.durable import read_state
 from indexer.errors import (
     ConfigurationRefused,
     DependencyAway,
@@ -90,7 +91,7 @@ async def read_status(settings: IndexerSettings) -> ChainStatus:
     topics = topics_of(settings)
     await _admin(settings).check(plans(topics, partitions=settings.kafka.partitions))
     reader = KafkaStateReader(bootstrap_servers=settings.kafka.bootstrap_servers)
-    state = load(await reader.read(topics.state, to_the_very_end=False))
+    state = await read_state(reader, topics.state, to_the_very_end=False, parts_bytes_max=0)
     node_head, node_error = None, None
     async with AsyncExitStack() as stack:
         node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)], chain_id=settings.chain.id)
@@ -226,6 +227,7 @@ def _pipeline(
         lease_ms=int(own.lease_s * 1000),
         registry=registry.records(),
         starts=[ContractStart(contract=c.name, start_block=c.start_block) for c in registry.contracts],
+        unfinalized_bytes_max=own.unfinalized_bytes_max,
     )
     return Pipeline(
         chain=plan,

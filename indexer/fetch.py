@@ -13,12 +13,14 @@ from typing import Final, Literal
 from indexer.core.assemble import Assembler, MadeRecord, PlacedLog
 from indexer.core.blocks import Header
 from indexer.core.bloom import contains, may_hold_logs
+from indexer.core.compose import change_bytes
 from indexer.core.plan import Tips
-from indexer.core.state import BlockState
+from indexer.core.state import NewBlock, new_block
 from indexer.errors import MethodMissing, NodeBehind, NodeLied, RangeTooLarge
 from indexer.ports import LogFilter, NodePort
 
 BLOCKS_IN_FLIGHT: Final = 8
+BLOCKS_AT_ONCE: Final = 16  # fetched before their weight is looked at
 
 Finality = Literal["tags"] | int
 
@@ -75,9 +77,17 @@ class Fetcher:
             raise NodeBehind(f"{self.node.name} does not have block {number}")
         return header
 
-    async def blocks(self, headers: Sequence[Header]) -> list[BlockState]:
-        """The blocks with their records, as they are published for the first time."""
-        return list(await asyncio.gather(*(self._block(header) for header in headers)))
+    async def blocks(self, headers: Sequence[Header], *, bytes_max: int | None = None) -> list[NewBlock]:
+        """The blocks as they are published for the first time; no more of them once they weigh ``bytes_max``."""
+        fetched: list[NewBlock] = []
+        weight = 0
+        for begin in range(0, len(headers), BLOCKS_AT_ONCE):
+            if bytes_max is not None and weight >= bytes_max:
+                break
+            slice_ = headers[begin : begin + BLOCKS_AT_ONCE]
+            fetched += await asyncio.gather(*(self._block(header) for header in slice_))
+            weight = sum(change_bytes(block.state) for block in fetched)
+        return fetched
 
     async def chunk(self, from_block: int, to_block: int) -> Chunk:
         """An inclusive range at or below finality: its records, its first and its last header.
@@ -105,11 +115,11 @@ class Fetcher:
         except RangeTooLarge:
             return await self.node.logs_from_receipts(await self.at(from_block), self._wanted)
 
-    async def _block(self, header: Header) -> BlockState:
+    async def _block(self, header: Header) -> NewBlock:
         async with self._slots:
             logs = await self._logs(header)
         made = self._assembler.records(logs)
-        return BlockState(header=header, canonical=True, revision=1, records=tuple(m.stored() for m in made))
+        return new_block(header, [m.stored() for m in made])
 
     async def _logs(self, header: Header) -> list[PlacedLog]:
         try:

@@ -108,9 +108,9 @@ class Observer:
         self._tx_records.record(len(tx.records), self._chain)
         backfilled = sum(1 for made in change.backfilled if made.stored().topic == "events")
         counts = {
-            "applied": backfilled + sum(_events(block.records) for block in change.apply),
-            "retracted": sum(_events(block.records) for block in change.retract),
-            "finalized": backfilled + sum(_events(block.records) for block in change.finalize),
+            "applied": backfilled + sum(block.events for block in change.apply),
+            "retracted": sum(block.events for block in change.retract),
+            "finalized": backfilled + sum(block.events for block in change.finalize),
         }
         for op, count in counts.items():
             if count:
@@ -140,7 +140,3 @@ class Observer:
             if self._head_age_max_s and age_s > self._head_age_max_s:
                 reasons.append(f"the newest block is {age_s:.0f} s old")
         return Readiness(ready=not reasons, reasons=reasons)
-
-
-def _events(records: tuple[object, ...]) -> int:
-    return sum(1 for record in records if getattr(record, "topic", "") == "events")

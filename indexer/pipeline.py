@@ -7,7 +7,7 @@ wrong with the producer ends the session, and the next one starts from the state
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
@@ -26,7 +26,8 @@ from indexer.core.chain import (
     step,
 )
 from indexer.core.compose import Change
-from indexer.core.plan import Tips, merged, plan
+from indexer.core.parts import Parts
+from indexer.core.plan import Planned, Tips, merged, plan
 from indexer.core.state import BlockState, Latch
 from indexer.errors import (
     BrokerUnavailable,
@@ -217,38 +218,72 @@ class Pipeline:
             observation = HeaderFetched(wanted=wanted, header=header)
 
     async def _publish(self, session: Session, switch: Switch | None, tips: Tips, *, received_ms: int | None) -> None:
-        """Commits a switch and what became final, in changes of bounded size."""
-        apply = await self._branch(session, switch.apply) if switch else []
-        planned = plan(
-            session.view,
-            blocks=session.blocks,
-            retract=switch.retract if switch else (),
-            apply=apply,
-            tips=tips,
-            safe_before=session.cursor.safe,
-            bytes_max=self._limits.kafka_tx_bytes_max,
-        )
-        if switch and switch.retract:
-            _log.warning(
-                "reorg",
-                chain=self._chain.topics.chain,
-                depth=len(switch.retract),
-                common_ancestor=switch.ancestor.number,
-                new_head=switch.apply[-1].number,
-            )
-            self._observer.reorg(depth=len(switch.retract))
-        for item in merged(list(planned), self._limits.kafka_tx_bytes_max):
-            with self._observer.publishing(item.change) as traceparent:
-                tx = await session.publish(item.change, item.view, traceparent=traceparent, received_ms=received_ms)
-            self._observer.published(item.change, tx)
-            self._patience.progressed()
+        """Commits a switch and what became final, in changes of bounded size.
 
-    async def _branch(self, session: Session, headers: tuple[Header, ...]) -> list[BlockState]:
-        """The blocks of a branch with the revision to publish; a branch that comes back is taken from our own state."""
-        missing = [h for h in headers if h.hash not in session.blocks]
-        unknown = await self._kept(session, self._fetcher.blocks(missing))
-        fetched = {block.header.hash: block for block in unknown}
-        return [fetched[h.hash] if h.hash in fetched else session.blocks[h.hash].applied_again() for h in headers]
+        A branch is fetched as it is published, a bounded piece at a time; the first piece is there before anything is
+        retracted.
+        """
+        retract = switch.retract if switch else ()
+        missing = switch.apply if switch else ()
+        while True:
+            apply, fetched = await self._branch(session, missing)
+            missing = missing[len(apply) :]
+            if switch and retract:
+                self._tell_reorg(switch)
+            planned = plan(
+                session.view,
+                blocks=session.blocks,
+                retract=retract,
+                apply=apply,
+                tips=tips,
+                safe_before=session.cursor.safe,
+                bytes_max=self._limits.kafka_tx_bytes_max,
+            )
+            for item in merged(list(planned), self._limits.kafka_tx_bytes_max):
+                await self._commit(session, item, fetched, received_ms=received_ms)
+            retract = ()
+            if not missing:
+                return
+
+    async def _commit(
+        self, session: Session, item: Planned, fetched: Mapping[str, Parts], *, received_ms: int | None
+    ) -> None:
+        parts = await self._kept(session, session.parts_of(item.change, fetched))
+        with self._observer.publishing(item.change) as traceparent:
+            tx = await session.publish(
+                item.change, item.view, parts=parts, traceparent=traceparent, received_ms=received_ms
+            )
+        self._observer.published(item.change, tx)
+        self._patience.progressed()
+
+    def _tell_reorg(self, switch: Switch) -> None:
+        _log.warning(
+            "reorg",
+            chain=self._chain.topics.chain,
+            depth=len(switch.retract),
+            common_ancestor=switch.ancestor.number,
+            new_head=switch.apply[-1].number,
+        )
+        self._observer.reorg(depth=len(switch.retract))
+
+    async def _branch(self, session: Session, headers: tuple[Header, ...]) -> tuple[list[BlockState], dict[str, Parts]]:
+        """The first blocks of a branch with the revision to publish, as many as a kafka_tx holds, and fetched parts.
+
+        A branch that comes back is taken from our own state.
+        """
+        bytes_max = self._limits.kafka_tx_bytes_max
+        unknown = [header for header in headers if header.hash not in session.blocks]
+        new = await self._kept(session, self._fetcher.blocks(unknown, bytes_max=bytes_max)) if unknown else []
+        fetched = {block.state.header.hash: block for block in new}
+        apply: list[BlockState] = []
+        for header in headers:
+            if header.hash in fetched:
+                apply.append(fetched[header.hash].state)
+            elif header.hash in session.blocks:
+                apply.append(session.blocks[header.hash].applied_again())
+            else:
+                break  # not fetched yet
+        return apply, {block_hash: block.parts for block_hash, block in fetched.items()}
 
     async def _catch_up(self, session: Session, tips: Tips) -> None:
         """The node's finalized block is above our head: settle every height that we hold, then read by range.

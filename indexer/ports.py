@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -56,19 +57,31 @@ class PublisherPort(Protocol):
 
     async def open(self) -> None: ...
 
-    async def publish(self, tx: KafkaTx) -> None: ...
+    async def publish(self, tx: KafkaTx) -> Sequence[int]:
+        """Commits; the offsets of ``tx.state`` on the state topic, in order."""
 
     async def close(self) -> None: ...
 
 
+StateRecord = tuple[int, str, bytes | None]
+"""Offset, key and value of a committed record of the state topic; None is a tombstone."""
+
+
 class StatePort(Protocol):
-    """Reads what is durable."""
+    """Reads what is durable. Every method raises BrokerUnavailable when Kafka is away or nothing comes any more."""
 
-    async def read(self, topic: str, *, to_the_very_end: bool) -> list[tuple[str, bytes | None]]:
-        """The committed records of a compacted topic. ``to_the_very_end`` is for the one whose producer has started:
+    def read(self, topic: str, *, to_the_very_end: bool) -> AsyncGenerator[StateRecord, None]:
+        """The committed records of a compacted topic as they come. ``to_the_very_end`` is for the one whose producer
 
-        it waits until nothing undecided is left. Everybody else reads whole kafka_txs up to the last decided one.
+        has started: it waits until nothing undecided is left. Everybody else reads whole kafka_txs up to the last
+        decided one.
         """
+
+    async def read_at(self, topic: str, offsets: Sequence[int]) -> list[StateRecord]:
+        """The committed records at these offsets (ascending), as far as they are there."""
+
+    async def latest(self, topic: str, key: str) -> bytes | None:
+        """The newest committed value of a key, read from the end backwards; None when there is none."""
 
     async def any_records(self, topic: str, partitions: int) -> bool: ...
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 import structlog
@@ -19,6 +19,7 @@ from indexer.core.blocks import Header
 from indexer.core.chain import ChainView
 from indexer.core.compose import Change, KafkaTx, compose, heartbeat, latched
 from indexer.core.ownership import foreign_and_fresh
+from indexer.core.parts import UNFINALIZED_BYTES_MAX, Parts, PartShelf
 from indexer.core.state import (
     OWNER_KEY,
     STREAM_KINDS,
@@ -29,9 +30,10 @@ from indexer.core.state import (
     Owner,
     StateUnreadable,
     canonical_window,
+    decode_owner,
     finalized_header,
-    load,
 )
+from indexer.durable import read_parts, read_state
 from indexer.errors import ConfigurationRefused, Fenced, Latched, ResolveRefused, StateRefused, Superseded
 from indexer.fetch import Fetcher
 from indexer.ports import ClockPort, PublisherPort, StatePort
@@ -60,6 +62,7 @@ class ChainPlan:
     lease_ms: int
     registry: Sequence[RegistryRecord]
     starts: Sequence[ContractStart]
+    unfinalized_bytes_max: int = UNFINALIZED_BYTES_MAX  # of parts in memory; older ones are read again when needed
 
     @property
     def start_block(self) -> int:
@@ -69,14 +72,20 @@ class ChainPlan:
 class Session:
     """An open producer and the state that it continues from. Only ``publish`` changes anything."""
 
-    def __init__(self, *, plan: ChainPlan, publisher: PublisherPort, clock: ClockPort, state: LoadedState) -> None:
-        if state.cursor is None:
+    def __init__(
+        self, *, plan: ChainPlan, publisher: PublisherPort, clock: ClockPort, state: StatePort, loaded: LoadedState
+    ) -> None:
+        if loaded.cursor is None:
             raise ValueError("a session needs a cursor")
         self.plan = plan
-        self.cursor: Cursor = state.cursor
-        self.blocks: dict[str, BlockState] = dict(state.blocks)
-        self.view = ChainView(window=canonical_window(state.cursor, state.blocks))
+        self.cursor: Cursor = loaded.cursor
+        self.blocks: dict[str, BlockState] = dict(loaded.blocks)
+        self.view = ChainView(window=canonical_window(loaded.cursor, loaded.blocks))
+        self._shelf = PartShelf(bytes_max=plan.unfinalized_bytes_max)
+        for block_hash, parts in loaded.parts.items():
+            self._shelf.put(block_hash, parts)
         self._publisher = publisher
+        self._state = state
         self._clock = clock
         self._started_at_ms = clock.now_ms()
         self._lease_until_ms = 0
@@ -87,36 +96,65 @@ class Session:
     def lease_needs_renewal(self) -> bool:
         return self._clock.now_ms() > self._lease_until_ms - 2 * self.plan.lease_ms // 3
 
+    async def parts_of(self, change: Change, fetched: Mapping[str, Parts]) -> dict[str, Parts]:
+        """What ``publish`` needs of a change: from ``fetched``, from memory, else from the state topic.
+
+        Raises StateRefused, BrokerUnavailable.
+        """
+        parts: dict[str, Parts] = {}
+        released: list[BlockState] = []
+        for block in change.restated:
+            at_hand = fetched.get(block.header.hash) if block.parts else ()
+            if at_hand is None:
+                at_hand = self._shelf.get(block.header.hash)
+            if at_hand is None:
+                released.append(block)
+            else:
+                parts[block.header.hash] = at_hand
+        if released:
+            parts |= await read_parts(self._state, self.plan.topics.state, released)
+        return parts
+
     async def publish(
         self,
         change: Change,
         view: ChainView,
         *,
+        parts: Mapping[str, Parts] | None = None,
         registry: Sequence[RegistryRecord] = (),
         traceparent: str | None = None,
         received_ms: int | None = None,
     ) -> KafkaTx:
-        """Commits one change; only then memory follows. Raises PublisherLost, Fenced: then this session is over."""
+        """Commits one change; only then memory follows. Raises PublisherLost, Fenced: then this session is over.
+
+        ``parts`` of every block that the change restates, see parts_of.
+        """
         now = self._clock.now_ms()
         moved = change.finalized.number != self.cursor.finalized.number
         everywhere = moved or now - self._watermarks_at_ms >= WATERMARK_INTERVAL_MS
         tx = compose(
             self.cursor,
             change,
+            parts=parts or {},
             owner=self._owner(now),
             all_partitions=everywhere,
             registry=registry,
             traceparent=traceparent,
             received_ms=received_ms,
         )
-        await self._commit(tx, now)
+        offsets = await self._commit(tx, now)
         if everywhere:
             self._watermarks_at_ms = now
             self._watermarked = (tx.cursor.head, tx.cursor.finalized)
+        written = {key: offset for (key, _), offset in zip(tx.state, offsets, strict=True)}
         for block in tx.blocks:
-            self.blocks[block.header.hash] = block
+            at = block.offsets or tuple(written[key] for key in block.part_keys)
+            self.blocks[block.header.hash] = replace(block, offsets=at)
+            if block.canonical and parts is not None:
+                self._shelf.put(block.header.hash, parts[block.header.hash])
         for block in (*change.finalize, *change.forget):
             self.blocks.pop(block.header.hash, None)
+            self._shelf.drop(block.header.hash)
         self.view = view
         return tx
 
@@ -176,10 +214,11 @@ class Session:
             started_at_ms=self._started_at_ms,
         )
 
-    async def _commit(self, tx: KafkaTx, now_ms: int) -> None:
-        await self._publisher.publish(tx)
+    async def _commit(self, tx: KafkaTx, now_ms: int) -> Sequence[int]:
+        offsets = await self._publisher.publish(tx)
         self.cursor = tx.cursor
         self._lease_until_ms = now_ms + self.plan.lease_ms
+        return offsets
 
 
 async def open_session(
@@ -201,12 +240,12 @@ async def open_session(
         first = loaded.cursor is None
         if first:
             await _refuse_lost_state(plan, state)
-            loaded = LoadedState(cursor=await _first_cursor(plan, fetcher), owner=None, blocks={})
+            loaded = LoadedState(cursor=await _first_cursor(plan, fetcher), owner=None, blocks={}, parts={})
         assert loaded.cursor is not None
         if loaded.cursor.latch is not None:
             raise Latched(latch_text(loaded.cursor.latch))
         await refuse_other_chain(plan, loaded.cursor, fetcher)
-        session = Session(plan=plan, publisher=publisher, clock=clock, state=loaded)
+        session = Session(plan=plan, publisher=publisher, clock=clock, state=state, loaded=loaded)
         await _announce(session, first=first)
     except BaseException:
         await publisher.close()
@@ -238,7 +277,7 @@ async def open_latched(
     try:
         loaded = await _taken_over(plan, state=state, publisher=publisher, clock=clock, standby=standby)
         latched_cursor(loaded)
-        session = Session(plan=plan, publisher=publisher, clock=clock, state=loaded)
+        session = Session(plan=plan, publisher=publisher, clock=clock, state=state, loaded=loaded)
         await refuse_other_chain(plan, session.cursor, fetcher)
         refuse_other_descriptions(plan, session.cursor, first=False)
         await session.renew_lease()
@@ -296,7 +335,9 @@ async def _taken_over(
     """Waits for the lease, starts the producer, reads the state behind the barrier."""
     await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
     await publisher.open()
-    loaded = loaded_state(await state.read(plan.topics.state, to_the_very_end=True))
+    loaded = await read_state(
+        state, plan.topics.state, to_the_very_end=True, parts_bytes_max=plan.unfinalized_bytes_max
+    )
     if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
         raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
     return loaded
@@ -321,19 +362,11 @@ async def _wait_for_lease(
 
 async def _owner_now(plan: ChainPlan, state: StatePort) -> Owner | None:
     """The owner record alone: whoever is not the owner has no business judging the rest."""
-    records = await state.read(plan.topics.state, to_the_very_end=False)
-    return loaded_state([record for record in records if record[0] == OWNER_KEY]).owner
-
-
-def loaded_state(records: list[tuple[str, bytes | None]]) -> LoadedState:
-    """Folds the state topic. Raises StateRefused when it cannot be trusted."""
+    value = await state.latest(plan.topics.state, OWNER_KEY)
     try:
-        return load(records)
+        return None if value is None else decode_owner(value)
     except StateUnreadable as exc:
-        raise StateRefused(
-            f"the state topic cannot be trusted: {exc}; nothing is published. Restore it, or start new streams with "
-            "another [kafka] topic_prefix"
-        ) from exc
+        raise StateRefused(f"the state topic cannot be trusted: {exc}; nothing is published. Restore it") from exc
 
 
 async def _refuse_lost_state(plan: ChainPlan, state: StatePort) -> None:

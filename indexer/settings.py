@@ -25,6 +25,7 @@ class FollowSettings(Section):
     range_blocks_max: Annotated[int, Field(ge=1, le=1_000_000)] = 2_000  # blocks of one eth_getLogs below finality
     kafka_tx_bytes_max: Annotated[int, Field(ge=100_000, le=64_000_000)] = 8_000_000  # bytes of one kafka_tx, about
     window_blocks_max: Annotated[int, Field(ge=8, le=100_000)] = 4_096  # unfinalized blocks; beyond, publishing pauses
+    unfinalized_bytes_max: Annotated[int, Field(ge=0, le=4_000_000_000)] = 64_000_000  # of their events in memory
     kafka_timeout_s: Annotated[float, Field(gt=0, le=300)] = 15.0  # deadline of every producer call
     start_timeout_s: Annotated[float, Field(gt=0)] = 120.0  # how long node and Kafka may be away at the start
     outage_max_s: Annotated[float, Field(gt=0)] = 3_600.0  # how long they may be away later, before exit code 3

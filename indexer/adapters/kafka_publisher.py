@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Iterable
 from itertools import groupby
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 import structlog
 from aiokafka import AIOKafkaProducer
@@ -83,14 +83,16 @@ class KafkaPublisher:
         except (KafkaError, TimeoutError, AssertionError, OSError) as exc:
             raise BrokerUnavailable(f"the producer does not start: {_said(exc)}") from exc
 
-    async def publish(self, tx: KafkaTx) -> None:
-        """Sends everything and commits. Raises Fenced, or PublisherLost when the outcome is a failure or unknown.
+    async def publish(self, tx: KafkaTx) -> list[int]:
+        """Sends everything and commits; the offsets of the state writes. Raises Fenced, or PublisherLost when the
+
+        outcome is a failure or unknown.
 
         A cancellation waits for the kafka_tx to finish, for STOP_S at most, so that an orderly stop leaves none open.
         """
         sending = asyncio.ensure_future(self._publish(tx))
         try:
-            await asyncio.shield(sending)
+            return await asyncio.shield(sending)
         except asyncio.CancelledError:
             await asyncio.wait({sending}, timeout=STOP_S)
             if not sending.done():
@@ -99,13 +101,14 @@ class KafkaPublisher:
                 _log.warning("a kafka_tx failed during the stop", reason=_said(failure))
             raise
 
-    async def _publish(self, tx: KafkaTx) -> None:
+    async def _publish(self, tx: KafkaTx) -> list[int]:
         try:
             self._open = True
             await self._within(self._producer.begin_transaction())
-            await self._within(self._send_all(tx))
+            offsets = await self._within(self._send_all(tx))
             await self._within(self._producer.commit_transaction())
             self._open = False
+            return offsets
         except ProducerFenced as exc:
             raise Fenced(_said(exc)) from exc
         except PERMANENT as exc:
@@ -128,7 +131,8 @@ class KafkaPublisher:
     async def _within(self, call: Awaitable[_T]) -> _T:
         return await asyncio.wait_for(call, timeout=self._timeout_s)
 
-    async def _send_all(self, tx: KafkaTx) -> None:
+    async def _send_all(self, tx: KafkaTx) -> list[int]:
+        """Sends every record and awaits every acknowledgement; the offsets of the state writes."""
         by_partition: dict[TopicPartition, list[_Row]] = {}
         for record in tx.registry:
             row: _Row = (record.version.encode(), encode(record), [], 0)
@@ -143,23 +147,30 @@ class KafkaPublisher:
         failures = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
         if failures:
             raise next((f for f in failures if isinstance(f, ProducerFenced)), failures[0])
+        return cast("list[int]", outcomes[-1])  # the state topic was put in last
 
-    async def _send_partition(self, target: TopicPartition, rows: Iterable[_Row]) -> None:
+    async def _send_partition(self, target: TopicPartition, rows: Iterable[_Row]) -> list[int]:
         """Sends the rows of one partition in order, one batch in flight, and awaits every acknowledgement."""
+        offsets: list[int] = []
         batch = self._producer.create_batch()
         for key, value, headers, timestamp_ms in rows:
             fields = {"key": key, "value": value, "headers": headers, "timestamp": timestamp_ms or None}
             if batch.append(**fields) is None:
-                await self._send_batch(batch, target)
+                offsets += await self._send_batch(batch, target)
                 batch = self._producer.create_batch()
                 if batch.append(**fields) is None:
                     raise PublisherLost(f"a record of {len(value or b'')} bytes does not fit into a batch")
-        await self._send_batch(batch, target)
+        offsets += await self._send_batch(batch, target)
+        return offsets
 
-    async def _send_batch(self, batch: object, target: TopicPartition) -> None:
-        batch.close()  # type: ignore[attr-defined]  # aiokafka publishes no types
-        acknowledged = await self._producer.send_batch(batch, target.topic, partition=target.partition)
-        await acknowledged
+    async def _send_batch(self, batch: Any, target: TopicPartition) -> Iterable[int]:
+        """The offsets of its records; −1 where the broker does not tell them (a batch that it had already)."""
+        batch.close()
+        if not batch.record_count():
+            return ()
+        acknowledged = await (await self._producer.send_batch(batch, target.topic, partition=target.partition))
+        first = int(acknowledged.offset)
+        return range(first, first + batch.record_count()) if first >= 0 else [-1] * batch.record_count()
 
 
 def _said(exc: BaseException) -> str:

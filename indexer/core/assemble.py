@@ -18,7 +18,7 @@ from contracts.messages import (
     event_id,
 )
 from indexer.core.blocks import ADDRESS_CHARACTERS, HASH_CHARACTERS, MalformedAnswer, RawLog, fixed_hex, quantity
-from indexer.core.state import StoredRecord
+from indexer.core.parts import StoredRecord
 
 REJECTED_DATA_BYTES_MAX = ARGUMENT_BYTES_MAX
 LOG_NUMBER_MAX = 2**32 - 1

@@ -6,7 +6,7 @@ topic gets what became final, then its own watermark. The cursor and the owner a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import msgspec
@@ -27,6 +27,7 @@ from contracts.messages import (
 )
 from indexer.core.assemble import MadeRecord
 from indexer.core.blocks import Header
+from indexer.core.parts import Parts, StoredRecord, decode_parts
 from indexer.core.state import (
     STREAM_KINDS,
     BlockState,
@@ -34,13 +35,13 @@ from indexer.core.state import (
     Latch,
     Owner,
     StateWrite,
-    StoredRecord,
     StreamKind,
     block_tombstones,
-    block_writes,
+    block_write,
     cursor_write,
     finalized_header,
     owner_write,
+    part_writes,
 )
 
 
@@ -56,6 +57,11 @@ class Change:
     finalize: tuple[BlockState, ...] = ()  # oldest first
     forget: tuple[BlockState, ...] = ()  # orphans at or below the new finalized height
     backfilled: tuple[MadeRecord, ...] = ()  # records below finality: applied and final at once
+
+    @property
+    def restated(self) -> tuple[BlockState, ...]:
+        """The blocks whose records are sent, so that their parts are needed."""
+        return (*self.retract, *self.apply, *self.finalize)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,13 +91,14 @@ def compose(
     cursor: Cursor,
     change: Change,
     *,
+    parts: Mapping[str, Parts],
     owner: Owner,
     all_partitions: bool,
     registry: Sequence[RegistryRecord] = (),
     traceparent: str | None = None,
     received_ms: int | None = None,
 ) -> KafkaTx:
-    """Builds the kafka_tx of a change.
+    """Builds the kafka_tx of a change. ``parts``, by block hash, of every block that is restated.
 
     ``all_partitions`` asks for watermarks on every partition, else only those with records get one. ``received_ms`` is
     when the newest header reached us (Unix ms), for measuring latency.
@@ -101,17 +108,19 @@ def compose(
     blocks: list[BlockState] = []
     for block in change.retract:
         gone = replace(block, canonical=False, revision=block.revision + 1)
-        for record in reversed(block.records):
-            writer.put(_topic(record), record.partition, restated(record, "retracted", gone.revision))
-        state += block_writes(gone, with_parts=False)
+        for record in reversed(_records(block, parts)):
+            writer.put(record.topic, record.partition, restated(record, "retracted", gone.revision))
+        state.append(block_write(gone))
         blocks.append(gone)
     for block in change.apply:
-        for record in block.records:
-            writer.put(_topic(record), record.partition, restated(record, "applied", block.revision))
-        state += block_writes(block, with_parts=True)
+        for record in _records(block, parts):
+            writer.put(record.topic, record.partition, restated(record, "applied", block.revision))
+        state.append(block_write(block))
+        if block.revision == 1:
+            state += part_writes(block, parts[block.header.hash])
         blocks.append(block)
     for block in change.finalize:
-        for record in block.records:
+        for record in _records(block, parts):
             if record.topic == "events":
                 writer.put("final", record.partition, restated(record, "finalized", block.revision))
         state += block_tombstones(block)
@@ -153,7 +162,7 @@ def latched(cursor: Cursor, latch: Latch, owner: Owner) -> KafkaTx:
 
 def change_bytes(block: BlockState) -> int:
     """Roughly what publishing a block weighs in a kafka_tx: its records, to a stream and to the state topic."""
-    return 1_000 + sum(2 * len(record.value) + 600 for record in block.records)
+    return 1_000 + 2 * block.size_bytes + 600 * block.records
 
 
 class RecordWriter:
@@ -218,8 +227,11 @@ class RecordWriter:
                 self.put("final", partition, settled)
 
 
-def _topic(record: StoredRecord) -> StreamKind:
-    return record.topic
+def _records(block: BlockState, parts: Mapping[str, Parts]) -> list[StoredRecord]:
+    records = decode_parts(parts[block.header.hash])
+    if len(records) != block.records:
+        raise ValueError(f"block {block.header.number} {block.header.hash}: {len(records)} of {block.records} records")
+    return records
 
 
 def restated(record: StoredRecord, op: EventOp, revision: int) -> PaymentEvent | Rejected:

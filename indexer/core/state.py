@@ -5,15 +5,14 @@ The state topic is the indexer's only store (compacted, one partition). Keys:
 * ``cursor``: what is published, and the numbers of every stream;
 * ``owner``: who may publish, and until when;
 * ``block/<number>/<hash>``: header, canonical or orphaned, revision, and how many parts hold its records;
-* ``part/<number>/<hash>/<i>``: the encoded records of that block, bounded in size.
+* ``part/<number>/<hash>/<i>``: the encoded records of that block, bounded in size (core.parts).
 
 Orphaned blocks stay until their height is final, so that a branch which comes back gets the next revision.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
@@ -21,12 +20,22 @@ import msgspec
 
 from contracts.messages import BlockRef
 from indexer.core.blocks import Header
+from indexer.core.parts import (
+    UNFINALIZED_BYTES_MAX,
+    Parts,
+    PartShelf,
+    StoredRecord,
+    digest_of,
+    encode_parts,
+    part_hash,
+)
 
 STATE_VERSION: Final = 1
 OWNER_KEY: Final = "owner"
-PART_BYTES_MAX: Final = 512_000
+CURSOR_KEY: Final = "cursor"
+BLOCK_PREFIX: Final = "block/"
+PART_PREFIX: Final = "part/"
 
-TopicKind = Literal["events", "rejected"]
 StreamKind = Literal["events", "final", "rejected"]
 STREAM_KINDS: Final[tuple[StreamKind, ...]] = ("events", "final", "rejected")
 
@@ -75,14 +84,6 @@ class Owner(msgspec.Struct, frozen=True, kw_only=True):
     started_at_ms: int
 
 
-class StoredRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One encoded record of a block: the message as applied, to be restated as retracted, applied or finalized."""
-
-    topic: TopicKind
-    partition: int
-    value: msgspec.Raw
-
-
 class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
     """The ``block/`` record."""
 
@@ -95,17 +96,28 @@ class StoredBlock(msgspec.Struct, frozen=True, kw_only=True):
     revision: int  # of every record of the block: odd when applied, even when retracted
     parts: int
     records: int
-    digest: str  # sha256 over the parts' values
+    events: int  # records that are events; the others are rejected logs
+    size_bytes: int  # of all parts
+    digest: str  # over the hashes of the parts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BlockState:
-    """A block above finality, with its records, as memory holds it."""
+    """What memory always holds of a block above finality. Its records are in its parts (core.parts)."""
 
     header: Header
     canonical: bool
     revision: int
-    records: tuple[StoredRecord, ...]
+    parts: int
+    records: int
+    events: int
+    size_bytes: int
+    digest: str
+    offsets: tuple[int, ...] = ()  # where each part stands on the state topic; none before it is committed
+
+    @property
+    def part_keys(self) -> tuple[str, ...]:
+        return tuple(f"{PART_PREFIX}{self.header.number}/{self.header.hash}/{i}" for i in range(self.parts))
 
     def applied_again(self) -> BlockState:
         """This orphan as it is when its branch comes back: canonical, with the next odd revision."""
@@ -115,12 +127,21 @@ class BlockState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NewBlock:
+    """A block that was never published, with its parts."""
+
+    state: BlockState
+    parts: Parts
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadedState:
     """Everything that the state topic says. ``cursor`` is None when the chain has never been started."""
 
     cursor: Cursor | None
     owner: Owner | None
     blocks: dict[str, BlockState]  # by hash, canonical and orphaned
+    parts: dict[str, Parts]  # by block hash, oldest first: those that the budget of the load had room for
 
 
 class StateUnreadable(ValueError):
@@ -134,20 +155,42 @@ _encoder = msgspec.json.Encoder()
 _cursor_decoder = msgspec.json.Decoder(Cursor)
 _owner_decoder = msgspec.json.Decoder(Owner)
 _block_decoder = msgspec.json.Decoder(StoredBlock)
-_part_decoder = msgspec.json.Decoder(list[StoredRecord])
+
+
+def new_block(header: Header, records: Sequence[StoredRecord]) -> NewBlock:
+    """A block as it is published for the first time."""
+    parts = encode_parts(records)
+    state = BlockState(
+        header=header,
+        canonical=True,
+        revision=1,
+        parts=len(parts),
+        records=len(records),
+        events=sum(record.topic == "events" for record in records),
+        size_bytes=sum(map(len, parts)),
+        digest=digest_of(map(part_hash, parts)),
+    )
+    return NewBlock(state=state, parts=parts)
 
 
 def cursor_write(cursor: Cursor) -> StateWrite:
-    return "cursor", _encoder.encode(cursor)
+    return CURSOR_KEY, _encoder.encode(cursor)
 
 
 def owner_write(owner: Owner) -> StateWrite:
     return OWNER_KEY, _encoder.encode(owner)
 
 
-def block_writes(block: BlockState, *, with_parts: bool) -> list[StateWrite]:
-    """The records of one block; ``with_parts=False`` rewrites only its status (a block's parts never change)."""
-    parts = _parts(block.records)
+def decode_owner(value: bytes) -> Owner:
+    """Raises StateUnreadable."""
+    try:
+        return _owner_decoder.decode(value)
+    except msgspec.DecodeError as exc:  # ValidationError is one
+        raise StateUnreadable(f"the owner record does not decode: {exc}") from exc
+
+
+def block_write(block: BlockState) -> StateWrite:
+    """A block's status; its parts are written once, with its first revision (part_writes)."""
     header = block.header
     stored = StoredBlock(
         number=header.number,
@@ -157,46 +200,125 @@ def block_writes(block: BlockState, *, with_parts: bool) -> list[StateWrite]:
         logs_bloom=header.logs_bloom.hex(),
         canonical=block.canonical,
         revision=block.revision,
-        parts=len(parts),
-        records=len(block.records),
-        digest=_digest(parts),
+        parts=block.parts,
+        records=block.records,
+        events=block.events,
+        size_bytes=block.size_bytes,
+        digest=block.digest,
     )
-    writes: list[StateWrite] = [(_block_key(header), _encoder.encode(stored))]
-    if with_parts:
-        writes += [(_part_key(header, i), part) for i, part in enumerate(parts)]
-    return writes
+    return _block_key(header), _encoder.encode(stored)
+
+
+def part_writes(block: BlockState, parts: Parts) -> list[StateWrite]:
+    return list(zip(block.part_keys, parts, strict=True))
 
 
 def block_tombstones(block: BlockState) -> list[StateWrite]:
     """Removes a block that became final, or an orphan whose height did."""
-    count = len(_parts(block.records))
-    return [(_block_key(block.header), None), *((_part_key(block.header, i), None) for i in range(count))]
+    return [(_block_key(block.header), None), *((key, None) for key in block.part_keys)]
 
 
-def load(records: Iterable[tuple[str, bytes | None]]) -> LoadedState:
-    """Folds the state topic from its start. Raises StateUnreadable for incomplete blocks and unlinked headers."""
-    latest: dict[str, bytes] = {}
-    for key, value in records:
-        if value is None:
-            latest.pop(key, None)
+@dataclass(frozen=True, slots=True)
+class _PartSeen:
+    """What the fold remembers of a part."""
+
+    offset: int
+    hash: bytes
+
+
+class StateFold:
+    """Folds the state topic as it is read, oldest record first, in bounded memory."""
+
+    def __init__(self, *, parts_bytes_max: int) -> None:
+        self._single: dict[str, bytes] = {}
+        self._blocks: dict[str, StoredBlock] = {}
+        self._seen: dict[str, _PartSeen] = {}
+        self._shelf = PartShelf(bytes_max=parts_bytes_max)
+
+    def put(self, offset: int, key: str, value: bytes | None) -> None:
+        """The next record. Raises StateUnreadable when it does not decode."""
+        if key.startswith(PART_PREFIX):
+            self._put_part(offset, key, value)
+        elif key.startswith(BLOCK_PREFIX):
+            self._put_block(key, value)
+        elif value is None:
+            self._single.pop(key, None)
         else:
-            latest[key] = value
-    try:
-        cursor = _cursor_decoder.decode(latest["cursor"]) if "cursor" in latest else None
-        owner = _owner_decoder.decode(latest[OWNER_KEY]) if OWNER_KEY in latest else None
-        blocks = {
-            block.hash: _block_state(block, latest)
-            for block in (_block_decoder.decode(value) for key, value in latest.items() if key.startswith("block/"))
-        }
-    except msgspec.DecodeError as exc:  # ValidationError is one
-        raise StateUnreadable(f"a record of the state topic does not decode: {exc}") from exc
-    if cursor is None and blocks:
-        raise StateUnreadable(f"{len(blocks)} blocks but no cursor")
-    if cursor is not None:
-        if cursor.version != STATE_VERSION:
-            raise StateUnreadable(f"state version {cursor.version}, this program writes {STATE_VERSION}")
-        canonical_window(cursor, blocks)
-    return LoadedState(cursor=cursor, owner=owner, blocks=blocks)
+            self._single[key] = value
+
+    def _put_part(self, offset: int, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._seen.pop(key, None)
+            self._shelf.drop(key)
+        else:
+            self._seen[key] = _PartSeen(offset, part_hash(value))
+            self._shelf.put(key, (value,))
+
+    def _put_block(self, key: str, value: bytes | None) -> None:
+        if value is None:
+            self._blocks.pop(key, None)
+            return
+        try:
+            self._blocks[key] = _block_decoder.decode(value)
+        except msgspec.DecodeError as exc:
+            raise StateUnreadable(f"{key} does not decode: {exc}") from exc
+
+    def loaded(self) -> LoadedState:
+        """What stands at the end. Raises StateUnreadable for incomplete blocks and unlinked headers."""
+        try:
+            cursor = _cursor_decoder.decode(self._single[CURSOR_KEY]) if CURSOR_KEY in self._single else None
+        except msgspec.DecodeError as exc:
+            raise StateUnreadable(f"the cursor does not decode: {exc}") from exc
+        owner = decode_owner(self._single[OWNER_KEY]) if OWNER_KEY in self._single else None
+        blocks = {stored.hash: self._block(stored) for stored in self._blocks.values()}
+        if cursor is None and blocks:
+            raise StateUnreadable(f"{len(blocks)} blocks but no cursor")
+        if cursor is not None:
+            if cursor.version != STATE_VERSION:
+                raise StateUnreadable(f"state version {cursor.version}, this program writes {STATE_VERSION}")
+            canonical_window(cursor, blocks)
+        return LoadedState(cursor=cursor, owner=owner, blocks=blocks, parts=self._kept(blocks))
+
+    def _block(self, stored: StoredBlock) -> BlockState:
+        block = BlockState(
+            header=Header(
+                number=stored.number,
+                hash=stored.hash,
+                parent_hash=stored.parent_hash,
+                timestamp=stored.timestamp,
+                logs_bloom=bytes.fromhex(stored.logs_bloom),
+            ),
+            canonical=stored.canonical,
+            revision=stored.revision,
+            parts=stored.parts,
+            records=stored.records,
+            events=stored.events,
+            size_bytes=stored.size_bytes,
+            digest=stored.digest,
+        )
+        seen = [self._seen[key] for key in block.part_keys if key in self._seen]
+        if len(seen) != block.parts:
+            missing = block.parts - len(seen)
+            raise StateUnreadable(f"block {stored.number} {stored.hash} lacks {missing} of {stored.parts} parts")
+        if digest_of(part.hash for part in seen) != stored.digest:
+            raise StateUnreadable(f"block {stored.number} {stored.hash} has parts of another digest")
+        return replace(block, offsets=tuple(part.offset for part in seen))
+
+    def _kept(self, blocks: Mapping[str, BlockState]) -> dict[str, Parts]:
+        kept: dict[str, Parts] = {}
+        for block in sorted(blocks.values(), key=lambda b: b.offsets):
+            found = [part for key in block.part_keys for part in self._shelf.get(key) or ()]
+            if len(found) == block.parts:
+                kept[block.header.hash] = tuple(found)
+        return kept
+
+
+def load(records: Iterable[StateWrite], *, parts_bytes_max: int = UNFINALIZED_BYTES_MAX) -> LoadedState:
+    """Folds records whose offsets are their places. Raises StateUnreadable."""
+    fold = StateFold(parts_bytes_max=parts_bytes_max)
+    for offset, (key, value) in enumerate(records):
+        fold.put(offset, key, value)
+    return fold.loaded()
 
 
 def canonical_window(cursor: Cursor, blocks: Mapping[str, BlockState]) -> tuple[Header, ...]:
@@ -228,50 +350,5 @@ def finalized_header(header: Header) -> FinalizedHeader:
     )
 
 
-def _block_state(stored: StoredBlock, latest: Mapping[str, bytes]) -> BlockState:
-    header = Header(
-        number=stored.number,
-        hash=stored.hash,
-        parent_hash=stored.parent_hash,
-        timestamp=stored.timestamp,
-        logs_bloom=bytes.fromhex(stored.logs_bloom),
-    )
-    keys = [_part_key(header, i) for i in range(stored.parts)]
-    missing = [key for key in keys if key not in latest]
-    if missing:
-        raise StateUnreadable(f"block {stored.number} {stored.hash} lacks {len(missing)} of {stored.parts} parts")
-    parts = [latest[key] for key in keys]
-    if _digest(parts) != stored.digest:
-        raise StateUnreadable(f"block {stored.number} {stored.hash} has parts of another digest")
-    records = tuple(record for part in parts for record in _part_decoder.decode(part))
-    if len(records) != stored.records:
-        raise StateUnreadable(f"block {stored.number} {stored.hash} has {len(records)} of {stored.records} records")
-    return BlockState(header=header, canonical=stored.canonical, revision=stored.revision, records=records)
-
-
-def _parts(records: tuple[StoredRecord, ...]) -> list[bytes]:
-    parts: list[list[StoredRecord]] = []
-    size = PART_BYTES_MAX
-    for record in records:
-        size += len(record.value) + 64
-        if size > PART_BYTES_MAX:
-            parts.append([])
-            size = len(record.value)
-        parts[-1].append(record)
-    return [_encoder.encode(part) for part in parts]
-
-
-def _digest(parts: Iterable[bytes]) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(len(part).to_bytes(8, "big"))
-        digest.update(part)
-    return digest.hexdigest()
-
-
 def _block_key(header: Header) -> str:
-    return f"block/{header.number}/{header.hash}"
-
-
-def _part_key(header: Header, index: int) -> str:
-    return f"part/{header.number}/{header.hash}/{index}"
+    return f"{BLOCK_PREFIX}{header.number}/{header.hash}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Literal
 
 from indexer.core.compose import KafkaTx, OutRecord
 from indexer.core.state import StateWrite
 from indexer.errors import Fenced, PublisherLost
+from indexer.ports import StateRecord
 
 Fault = Literal["before", "after"] | None
 """A kafka_tx that fails before it is committed, or whose answer is lost after it was."""
@@ -30,8 +31,16 @@ class Broker:
     def state(self) -> list[StateWrite]:
         return [write for tx in self.txs for write in tx.state]
 
-    async def read(self, topic: str, *, to_the_very_end: bool) -> list[StateWrite]:
-        return self.state
+    async def read(self, topic: str, *, to_the_very_end: bool) -> AsyncGenerator[StateRecord, None]:
+        for offset, (key, value) in enumerate(self.state):
+            yield offset, key, value
+
+    async def read_at(self, topic: str, offsets: Sequence[int]) -> list[StateRecord]:
+        state = self.state
+        return [(offset, *state[offset]) for offset in offsets]
+
+    async def latest(self, topic: str, key: str) -> bytes | None:
+        return next((value for written, value in reversed(self.state) if written == key), None)
 
     async def any_records(self, topic: str, partitions: int) -> bool:
         return bool(self.records)
@@ -48,16 +57,18 @@ class Producer:
         self._broker.producers += 1
         self._number = self._broker.producers
 
-    async def publish(self, tx: KafkaTx) -> None:
+    async def publish(self, tx: KafkaTx) -> Sequence[int]:
         await asyncio.sleep(0)
         if self._number != self._broker.producers:
             raise Fenced("a newer producer has the transactional id")
         fault = self._broker.fault()
         if fault == "before":
             raise PublisherLost("the kafka_tx was aborted")
+        first = len(self._broker.state)
         self._broker.txs.append(tx)
         if fault == "after":
             raise PublisherLost("the answer to the commit was lost")
+        return range(first, first + len(tx.state))
 
     async def close(self) -> None:
         """Nothing to close."""

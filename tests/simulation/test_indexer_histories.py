@@ -155,6 +155,7 @@ class World:
             lease_ms=10**9,
             registry=[],
             starts=[ContractStart(contract="till", start_block=0)],
+            unfinalized_bytes_max=self.random.choice([0, 3_000, 10**9]),
         )
         limits = Limits(
             poll_s=1,

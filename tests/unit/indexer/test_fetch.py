@@ -12,6 +12,7 @@ from eth_abi import encode
 from contracts.registry import Registry, load_registry
 from indexer.core.assemble import Assembler, PlacedLog
 from indexer.core.blocks import Header
+from indexer.core.parts import decode_parts
 from indexer.errors import NodeBehind, NodeLied
 from indexer.fetch import Fetcher
 from tests.fakes.chain_node import ChainNode, bloom_of
@@ -58,7 +59,7 @@ async def test_an_empty_answer_that_the_bloom_contradicts_is_not_no_logs(registr
     node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, shown_logs={})
     (block,) = await fetcher(registry, node).blocks([header])
     assert node.asked == ["logs", "receipts"]
-    assert len(block.records) == 2
+    assert block.state.records == 2
 
 
 async def test_a_node_without_receipts_is_asked_a_second_time(registry: Registry) -> None:
@@ -66,7 +67,7 @@ async def test_a_node_without_receipts_is_asked_a_second_time(registry: Registry
     node = ChainNode(headers={0: GENESIS, 1: header}, shown_logs={}, has_receipts=False)
     (block,) = await fetcher(registry, node).blocks([header])
     assert node.asked == ["logs", "receipts", "logs"]
-    assert block.records == ()
+    assert block.state.records == 0
 
 
 async def test_an_empty_block_costs_one_question(registry: Registry) -> None:
@@ -89,8 +90,9 @@ async def test_the_last_event_of_each_tx_closes_it(registry: Registry) -> None:
     header = replace(at, logs_bloom=bloom_of(logs))
     node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs})
     (block,) = await fetcher(registry, node).blocks([header])
-    bodies = [json.loads(bytes(record.value)) for record in block.records]
-    assert [(b.get("closes_tx"), r.topic) for b, r in zip(bodies, block.records, strict=True)] == [
+    records = decode_parts(block.parts)
+    bodies = [json.loads(bytes(record.value)) for record in records]
+    assert [(b.get("closes_tx"), r.topic) for b, r in zip(bodies, records, strict=True)] == [
         (False, "events"),
         (True, "events"),
         (True, "events"),
@@ -149,7 +151,8 @@ async def test_an_event_too_large_for_a_record_is_rejected_and_the_rest_goes_on(
     header = replace(at, logs_bloom=bloom_of(logs))
     node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs})
     (block,) = await fetcher(registry, node).blocks([header])
-    assert [record.topic for record in block.records] == ["events", "rejected", "events"]
-    rejected = json.loads(bytes(block.records[1].value))
+    records = decode_parts(block.parts)
+    assert [record.topic for record in records] == ["events", "rejected", "events"]
+    rejected = json.loads(bytes(records[1].value))
     assert rejected["data_length"] == 2_000_000
-    assert len(block.records[1].value) < 200_000
+    assert len(records[1].value) < 200_000

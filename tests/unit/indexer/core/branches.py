@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import replace
 
 import msgspec
 
 from contracts.messages import PaymentEvent, encode, event_id
 from indexer.core.blocks import Header
-from indexer.core.state import BlockState, StoredRecord
+from indexer.core.parts import Parts, StoredRecord
+from indexer.core.state import BlockState, new_block
 
 
 def block_hash(label: str) -> str:
@@ -63,11 +65,19 @@ def event(at: Header, log_index: int, *, book: str = "gateway") -> PaymentEvent:
     )
 
 
-def block_state(at: Header, events: int = 1, *, canonical: bool = True, revision: int = 1) -> BlockState:
-    records = tuple(
+def records_at(at: Header, events: int) -> list[StoredRecord]:
+    return [
         StoredRecord(topic="events", partition=i % 2, value=msgspec.Raw(encode(event(at, i)))) for i in range(events)
-    )
-    return BlockState(header=at, canonical=canonical, revision=revision, records=records)
+    ]
+
+
+def block_state(at: Header, events: int = 1, *, canonical: bool = True, revision: int = 1) -> BlockState:
+    return replace(new_block(at, records_at(at, events)).state, canonical=canonical, revision=revision)
+
+
+def parts_of(block: BlockState) -> Parts:
+    """The parts of a block that block_state made."""
+    return new_block(block.header, records_at(block.header, block.records)).parts
 
 
 def body(value: bytes) -> dict[str, object]:

@@ -12,7 +12,7 @@ from indexer.core.chain import ChainView, rebased
 from indexer.core.compose import Change, KafkaTx, OutRecord, compose, heartbeat
 from indexer.core.plan import Tips, merged, plan
 from indexer.core.state import STREAM_KINDS, BlockState, Cursor, Owner, finalized_header, load
-from tests.unit.indexer.core.branches import GENESIS, block_state, body, branch
+from tests.unit.indexer.core.branches import GENESIS, block_state, body, branch, parts_of
 
 OWNER = Owner(instance_id="me", lease_until_ms=10_000, started_at_ms=0)
 CURSOR = Cursor(
@@ -67,7 +67,8 @@ class Published:
         )
         txs = []
         for item in merged(list(planned), bytes_max):
-            tx = compose(self.cursor, item.change, owner=OWNER, all_partitions=True)
+            parts = {block.header.hash: parts_of(block) for block in item.change.restated}
+            tx = compose(self.cursor, item.change, parts=parts, owner=OWNER, all_partitions=True)
             txs.append(tx)
             self.cursor, self.view = tx.cursor, item.view
             self.sent += tx.records
@@ -197,8 +198,9 @@ def test_every_history_has_gap_free_numbers_and_loads_again(moves: list[str], by
 
 def test_only_touched_partitions_get_a_watermark_when_not_all_are_asked_for() -> None:
     (at,) = branch(GENESIS, "a", 1)
-    change = Change(head=at, safe=GENESIS.ref, finalized=GENESIS, apply=(block_state(at, events=1),))
-    tx = compose(CURSOR, change, owner=OWNER, all_partitions=False)
+    block = block_state(at, events=1)
+    change = Change(head=at, safe=GENESIS.ref, finalized=GENESIS, apply=(block,))
+    tx = compose(CURSOR, change, parts={at.hash: parts_of(block)}, owner=OWNER, all_partitions=False)
     assert [(r.topic, r.partition, header_value(r, "op")) for r in tx.records] == [
         ("events", 0, "applied"),
         ("events", 0, "watermark"),

@@ -10,8 +10,9 @@ SOURCES := contracts deploy indexer ledger
 SEED ?= 1
 CONTRACT ?=
 ROLE ?= postgres
+SECONDS ?= 180
 
-.PHONY: help setup doctor up down status logs psql topics tail demo test test-fast check format schema contracts lock clean
+.PHONY: help setup doctor up down status logs psql topics tail demo test test-all chaos test-fast check format schema contracts lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -29,6 +30,9 @@ demo: setup ## the main job on real input: a small business, a reorg, the books,
 
 test: setup ## all tests, against real Kafka, PostgreSQL and anvil
 	@$(PYTHON_VENV) -m pytest
+
+test-all: setup ## all tests, the long ones in full length: three minutes of kill -9
+	@$(PYTHON_VENV) -m pytest --chaos-seconds 180
 
 ##@ Local stack
 
@@ -71,6 +75,10 @@ check: setup ## format, lint, types, import rules, SQL, schema drift, fast tests
 	@.venv/bin/sqlfluff lint --disable-progress-bar ledger deploy
 	@$(PYTHON_VENV) -m contracts.schemas --check
 	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo
+
+chaos: setup ## kill -9 of indexer, ledger, Kafka and PostgreSQL under load and reorgs (SECONDS=180, SEED=n repeats)
+	@$(PYTHON_VENV) -m pytest -q tests/e2e/chaos --chaos-seconds $(SECONDS) \
+		$(if $(filter-out file,$(origin SEED)),--chaos-seed $(SEED))
 
 test-fast: setup ## the tests that need nothing running
 	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo

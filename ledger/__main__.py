@@ -17,6 +17,7 @@ from deploy.runtime import cli, exit_codes, log
 from deploy.runtime.cli import ConfigOption, JsonOption
 from deploy.runtime.settings import effective
 from ledger import app as service
+from ledger import proof, reports
 from ledger.adapters.reconciliation_store import Finding
 from ledger.errors import FatalError, RetryableError
 from ledger.settings import LedgerSettings
@@ -24,6 +25,7 @@ from ledger.settings import LedgerSettings
 _T = TypeVar("_T")
 
 PROGRAM: Final = "chainbooks-ledger"
+INTERRUPTED: Final = 130
 commands = cli.command_group(
     PROGRAM,
     explains="Folds payment events from Kafka into double-entry books in Postgres. Begin with: migrate, run, balances.",
@@ -138,6 +140,41 @@ def reconcile(
     else:
         _print_reconciliation(found, show_all=show_all)
     raise typer.Exit(exit_codes.DIFFERENCE if found.differing else exit_codes.OK)
+
+
+@commands.command()
+def rebuild(
+    into: Annotated[str, typer.Option("--into", metavar="SCHEMA", help="Schema to fold into, in the same database.")],
+    config: ConfigOption = None,
+    batch_records: Annotated[
+        int | None, typer.Option("--batch-records", min=1, max=100_000, help="Records of one db_tx; default: [ledger].")
+    ] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="Drop what an earlier rebuild left, begin again.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the schema also when both books are equal.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Fold the topics again from offset 0, beside the live books, and say whether both are the same.
+
+    chainbooks-ledger run may go on meanwhile: both sides are compared at the last point that both have reached. When
+    they are equal the schema is dropped; a different one stays, to be looked at. After an interruption the same command
+    goes on where it stopped. Needs owner_dsn, to make the schema. Exit codes: 0 equal, 1 different, 2 settings or names
+    do not fit, 3 Kafka or Postgres away.
+    """
+    settings = _settings(config)
+    log.configure("warning", settings.telemetry.log_format)
+    try:
+        with reports.rebuild_progress() as tell:
+            found = _perform(
+                proof.rebuild(settings, into, batch_records_max=batch_records, replace=replace, keep=keep, tell=tell)
+            )
+    except KeyboardInterrupt:
+        typer.echo(f"{PROGRAM}: interrupted; the same command goes on where it stopped", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if as_json:
+        cli.print_json(reports.rebuild_document(settings.chain.name, found))
+    else:
+        reports.print_rebuild(settings.chain.name, found)
+    raise typer.Exit(exit_codes.OK if found.comparison.equal else exit_codes.DIFFERENCE)
 
 
 @commands.command("check-config")

@@ -28,7 +28,7 @@ from ledger.adapters.promotion_store import PromotionStore
 from ledger.adapters.reconciliation_store import Finding, read_books_side, write_result
 from ledger.adapters.registry import Registry
 from ledger.core.compare import Item, Question, asset_calls, questions, word
-from ledger.errors import CallFailed, ConfigurationRefused, FatalError, RetryableError, Superseded
+from ledger.errors import CallFailed, ConfigurationRefused, FatalError, RetryableError, Superseded, operating_error
 from ledger.observe import Observer
 from ledger.pipeline import Limits, Pipeline
 from ledger.settings import LedgerSettings
@@ -126,7 +126,7 @@ async def _answers(node: Node, asked: list[Question], block_hash: str) -> list[I
         async with asyncio.TaskGroup() as group:
             answers = [group.create_task(_answer(node, question, block_hash)) for question in asked]
     except BaseExceptionGroup as failures:
-        raise _operating_error(failures) or failures from failures
+        raise operating_error(failures) or failures from failures
     return [answer.result() for answer in answers]
 
 
@@ -217,7 +217,7 @@ def _ended(work: asyncio.Future[None]) -> int:
     """Why the work ended, as an exit code."""
     if work.cancelled():
         return exit_codes.OK
-    failure = _operating_error(work.exception())
+    failure = operating_error(work.exception())
     match failure:
         case None:
             return exit_codes.OK
@@ -232,23 +232,6 @@ def _ended(work: asyncio.Future[None]) -> int:
             return exit_codes.DEPENDENCY
         case _:
             raise failure
-
-
-def _operating_error(failure: BaseException | None) -> BaseException | None:
-    """The error inside a task group's group, if all that it has are ours: the first fatal one, else the first."""
-    if not isinstance(failure, BaseExceptionGroup):
-        return failure
-    leaves = list(_leaves(failure))
-    if not all(isinstance(leaf, FatalError | RetryableError) for leaf in leaves):
-        return failure
-    return next((leaf for leaf in leaves if isinstance(leaf, FatalError)), leaves[0])
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for each in group.exceptions:
-        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
-    return found
 
 
 def _registry(settings: LedgerSettings) -> Registry:

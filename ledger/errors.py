@@ -57,3 +57,20 @@ class Superseded(FatalError):
 
 class CallFailed(LedgerError):
     """A contract refused a call at the block that was asked about, for example because it was not there yet."""
+
+
+def operating_error(failure: BaseException | None) -> BaseException | None:
+    """The error inside a task group's group, if all that it has are ours: the first fatal one, else the first."""
+    if not isinstance(failure, BaseExceptionGroup):
+        return failure
+    leaves = list(_leaves(failure))
+    if not all(isinstance(leaf, FatalError | RetryableError) for leaf in leaves):
+        return failure
+    return next((leaf for leaf in leaves if isinstance(leaf, FatalError)), leaves[0])
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for each in group.exceptions:
+        found += _leaves(each) if isinstance(each, BaseExceptionGroup) else [each]
+    return found

@@ -5,7 +5,7 @@ Every method may raise the errors of ``ledger.errors`` that it names, and no oth
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -162,3 +162,15 @@ OpenPromoter = Callable[[], Awaitable[PromoterPort]]
 """Connects. Raises as OpenStore."""
 
 MakeConsumer = Callable[[], ConsumerPort]
+
+
+class ReaderPort(Protocol):
+    """Partitions as they are on the broker, without a group."""
+
+    async def ends(self, partitions: Sequence[Partition]) -> Mapping[Partition, int]:
+        """Offset after the last record that a read_committed consumer sees. Raises BrokerUnavailable."""
+        ...
+
+    def read(self, partition: Partition, from_offset: int, to_offset: int) -> AsyncIterator[Sequence[Record]]:
+        """Records at or above ``from_offset`` and below ``to_offset``. Raises OffsetsLost, BrokerUnavailable."""
+        ...

@@ -17,6 +17,12 @@ from tests.services import AnvilFactory, Services
 _services = pytest.StashKey[Services]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    chaos = parser.getgroup("chaos", "kill -9 under load (tests/e2e/chaos)")
+    chaos.addoption("--chaos-seconds", type=float, default=60.0, help="how long the load lasts (default: 60)")
+    chaos.addoption("--chaos-seed", type=int, default=0, help="repeats the order of blows (default: a new one)")
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[_services] = Services()
 

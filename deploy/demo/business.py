@@ -7,7 +7,6 @@ for its turn. Around the reorg only payments from outside are made, so that drop
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Final
 
 from deploy.demo.actors import (
@@ -26,7 +25,6 @@ from deploy.demo.actors import (
     USDX,
     VAULT,
     VAULT_USERS,
-    Asset,
     account_id,
 )
 from deploy.demo.claims import Payment
@@ -76,14 +74,14 @@ class _Planner:
         self._blocks = DEPLOYED_IN_BLOCK + len(self._setup)  # mined so far
 
     def plan(self) -> Plan:
-        opening = [self._vault_deposit(user, asset) for user in VAULT_USERS for asset in (USDX, EURX, ETH)]
+        opening = [self._deeds.vault_deposit(user, asset) for user in VAULT_USERS for asset in (USDX, EURX, ETH)]
         self._fill(blocks=3, kinds=FROM_OUTSIDE, extra=opening)
         self._fill(blocks=22)
-        self._fill(blocks=1, extra=[self._vault_withdrawal("withdraw", VAULT_USERS[0], USDX)])
+        self._fill(blocks=1, extra=[self._deeds.vault_withdrawal("withdraw", VAULT_USERS[0], USDX)])
         self._fill(blocks=10)
         self._reorganise()
         self._fill(blocks=8)
-        silent = self._vault_withdrawal("withdrawQuietly", VAULT_USERS[1], EURX)
+        silent = self._deeds.vault_withdrawal("withdrawQuietly", VAULT_USERS[1], EURX)
         self._fill(blocks=1, extra=[silent])
         while self._agenda and self._fill(blocks=1):
             pass
@@ -118,28 +116,10 @@ class _Planner:
     def _next(self, kinds: tuple[str, ...]) -> Call | None:
         """The first deed on the agenda that can be done now."""
         for position, kind in enumerate(self._agenda):
-            if kind in kinds and (call := self._doers()[kind]()) is not None:
+            if kind in kinds and (call := self._deeds.do(kind)) is not None:
                 del self._agenda[position]
                 return call
         return None
-
-    def _doers(self) -> dict[str, Callable[[], Call | None]]:
-        deeds = self._deeds
-        return {
-            "deposit": deeds.deposit,
-            "invoice": deeds.invoice,
-            "authorize": deeds.authorize,
-            "capture": deeds.capture,
-            "void": deeds.void,
-            "charge": deeds.charge,
-            "refund": deeds.refund,
-            "transfer": deeds.transfer,
-            "withdraw": deeds.withdraw,
-            "stray": deeds.stray,
-            "give": deeds.give,
-            "take_back": deeds.take_back,
-            "sweep": deeds.sweep,
-        }
 
     def _reorganise(self) -> None:
         """Three blocks, then the reorg that replaces them.
@@ -157,27 +137,6 @@ class _Planner:
 
     def _pay(self, payer: str) -> tuple[Call, Payment]:
         return self._deeds.pay_invoice(payer)
-
-    def _vault_deposit(self, user: str, asset: Asset) -> Call:
-        amount = self._deeds.money(asset, 500, 900)
-        return Call(
-            sender=user,
-            contract=VAULT,
-            function="deposit",
-            args=(Ref(asset.symbol), amount),
-            value_wei=amount if asset is ETH else 0,
-            about=f"{user} puts {asset.symbol} into the vault",
-        )
-
-    def _vault_withdrawal(self, function: str, user: str, asset: Asset) -> Call:
-        quietly = " without an event" if function == "withdrawQuietly" else ""
-        return Call(
-            sender=user,
-            contract=VAULT,
-            function=function,
-            args=(Ref(asset.symbol), Ref(user), self._deeds.money(asset, 100, 300)),
-            about=f"{user} takes {asset.symbol} out of the vault{quietly}",
-        )
 
 
 def setup_blocks() -> tuple[Block, ...]:

@@ -68,8 +68,10 @@ class DoneReorg:
     moved_to_block: int
 
 
-@dataclass(slots=True)
-class _Sent:
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A call as it went to the node."""
+
     call: Call
     tx_hash: str
 
@@ -78,23 +80,29 @@ class _Sent:
 class _Branch:
     """The calls of each mined block, by its number."""
 
-    blocks: dict[int, list[_Sent]] = field(default_factory=dict)
+    blocks: dict[int, list[Sent]] = field(default_factory=dict)
 
 
 class Chain:
-    """A session with the node. Use as an async context manager."""
+    """A session with the node. Use as an async context manager.
 
-    def __init__(self, url: str) -> None:
+    ``calls_may_fail``: a call that reverts is counted in ``failed`` instead of ending the run.
+    """
+
+    def __init__(self, url: str, *, calls_may_fail: bool = False) -> None:
         self._url = url
+        self._calls_may_fail = calls_may_fail
         self._http: aiohttp.ClientSession | None = None
         self._ids = itertools.count(1)
         self._accounts: dict[str, str] = {}
         self._nonces: dict[str, int] = dict.fromkeys(PEOPLE, 0)
-        self._pool: list[_Sent] = []
+        self._pool: list[Sent] = []
         self._branch = _Branch()
         self._functions: dict[tuple[str, str], tuple[bytes, list[str]]] = {}
         self.addresses: dict[str, str] = {ETH.symbol: NATIVE}
         self.head = MinedBlock(number=0, hash="", tx_hashes=())
+        self.logs = 0  # of all mined blocks, replaced ones included
+        self.failed = 0  # calls that reverted, as often as they were mined
 
     async def __aenter__(self) -> Self:
         self._http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=RPC_TIMEOUT_S))
@@ -174,10 +182,10 @@ class Chain:
     async def reorganise(self, reorg: Reorg) -> DoneReorg:
         """Replaces the last blocks in one request to the node. Raises DemoFailure when the branch is not as planned."""
         ancestor = self.head.number - reorg.depth
-        branch: list[list[_Sent]] = [[] for _ in range(reorg.depth)]
+        branch: list[list[Sent]] = [[] for _ in range(reorg.depth)]
         places: dict[str, int] = {}
-        for offset in range(reorg.depth):
-            for sent in self._branch.blocks[ancestor + 1 + offset]:
+        for offset, block in enumerate(self.last_blocks(reorg.depth)):
+            for sent in block:
                 if sent.call is reorg.dropped:
                     places["dropped"] = ancestor + 1 + offset
                     dropped = sent
@@ -187,20 +195,7 @@ class Chain:
                 else:
                     branch[offset].append(sent)
         branch[-1].append(moved)
-        pairs = [
-            [await self.rpc("eth_getRawTransactionByHash", sent.tx_hash), offset]
-            for offset, part in enumerate(branch)
-            for sent in part
-        ]
-        await self.rpc("anvil_reorg", reorg.depth, pairs)
-        self._nonces[reorg.dropped.sender] -= 1
-        for offset, part in enumerate(branch):
-            block = await self._block(ancestor + 1 + offset)
-            if block.tx_hashes != tuple(sent.tx_hash for sent in part):
-                raise DemoFailure(f"after the reorg block {block.number} holds other calls than planned")
-            self._branch.blocks[block.number] = part
-            await self._check(block)
-            self.head = block
+        await self.replace(branch)
         return DoneReorg(
             depth=reorg.depth,
             common_ancestor=ancestor,
@@ -210,6 +205,36 @@ class Chain:
             moved_from_block=places["moved"],
             moved_to_block=self.head.number,
         )
+
+    def last_blocks(self, depth: int) -> list[list[Sent]]:
+        """The calls of the newest blocks, oldest block first."""
+        return [list(self._branch.blocks[self.head.number - depth + 1 + offset]) for offset in range(depth)]
+
+    async def replace(self, branch: list[list[Sent]]) -> None:
+        """Puts a branch in place of as many of the newest blocks, in one request to the node.
+
+        It holds calls of those blocks, each sender's in their order; what it leaves out is gone for good, which can
+        only be a sender's last ones. Raises DemoFailure when the node made something else of it.
+        """
+        before = [sent for block in self.last_blocks(len(branch)) for sent in block]
+        pairs = [
+            [await self.rpc("eth_getRawTransactionByHash", sent.tx_hash), offset]
+            for offset, block in enumerate(branch)
+            for sent in block
+        ]
+        await self.rpc("anvil_reorg", len(branch), pairs)
+        kept = {sent.tx_hash for block in branch for sent in block}
+        for sent in before:
+            if sent.tx_hash not in kept:
+                self._nonces[sent.call.sender] -= 1
+        ancestor = self.head.number - len(branch)
+        for offset, calls in enumerate(branch):
+            block = await self._block(ancestor + 1 + offset)
+            if block.tx_hashes != tuple(sent.tx_hash for sent in calls):
+                raise DemoFailure(f"after the reorg block {block.number} holds other calls than planned")
+            self._branch.blocks[block.number] = calls
+            await self._check(block)
+            self.head = block
 
     def block_of(self, call: Call) -> int:
         """The block that a call stands in now. LookupError when it is in none."""
@@ -229,7 +254,7 @@ class Chain:
         }
         tx_hash = await self.rpc("eth_sendTransaction", tx if to is None else tx | {"to": to})
         self._nonces[call.sender] += 1
-        self._pool.append(_Sent(call=call, tx_hash=tx_hash))
+        self._pool.append(Sent(call=call, tx_hash=tx_hash))
 
     async def _block(self, number: int) -> MinedBlock:
         found = await self.rpc("eth_getBlockByNumber", hex(number), False)
@@ -243,7 +268,11 @@ class Chain:
     async def _check(self, block: MinedBlock) -> None:
         receipts = await self.rpc("eth_getBlockReceipts", hex(block.number))
         for sent, receipt in zip(self._branch.blocks[block.number], receipts, strict=True):
+            self.logs += len(receipt["logs"])
             if receipt["status"] != "0x1":
+                self.failed += 1
+                if self._calls_may_fail:
+                    continue
                 call = sent.call
                 raise DemoFailure(f"block {block.number}: {call.contract}.{call.function} failed ({call.about})")
 

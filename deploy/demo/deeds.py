@@ -5,6 +5,7 @@ nothing to do it with. Deterministic: everything comes from the random generator
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +19,7 @@ from deploy.demo.actors import (
     MERCHANTS,
     STRANGER,
     TOKENS,
+    VAULT,
     Asset,
     account_id,
 )
@@ -51,6 +53,25 @@ class Deeds:
         self._rng = rng
         self._charges = 0
         self._subscriptions = [self._subscription(customer) for customer in CUSTOMERS]
+        self._by_kind: dict[str, Callable[[], Call | None]] = {
+            "deposit": self.deposit,
+            "invoice": self.invoice,
+            "authorize": self.authorize,
+            "capture": self.capture,
+            "void": self.void,
+            "charge": self.charge,
+            "refund": self.refund,
+            "transfer": self.transfer,
+            "withdraw": self.withdraw,
+            "stray": self.stray,
+            "give": self.give,
+            "take_back": self.take_back,
+            "sweep": self.sweep,
+        }
+
+    def do(self, kind: str) -> Call | None:
+        """A deed by the name of its kind; None when there is nothing to do it with."""
+        return self._by_kind[kind]()
 
     def money(self, asset: Asset, low: int, high: int) -> int:
         """Base units worth ``low`` to ``high`` currency units (an ETH counts 1,000), sometimes to the last digit."""
@@ -243,6 +264,27 @@ class Deeds:
         self.claims.unattributed[asset.symbol] -= amount
         return _gateway(
             ADMIN, "sweepUnattributed", (Ref(asset.symbol), Ref(ADMIN), amount), about=f"{asset.symbol} is swept"
+        )
+
+    def vault_deposit(self, user: str, asset: Asset) -> Call:
+        amount = self.money(asset, 500, 900)
+        return Call(
+            sender=user,
+            contract=VAULT,
+            function="deposit",
+            args=(Ref(asset.symbol), amount),
+            value_wei=amount if asset is ETH else 0,
+            about=f"{user} puts {asset.symbol} into the vault",
+        )
+
+    def vault_withdrawal(self, function: str, user: str, asset: Asset) -> Call:
+        quietly = " without an event" if function == "withdrawQuietly" else ""
+        return Call(
+            sender=user,
+            contract=VAULT,
+            function=function,
+            args=(Ref(asset.symbol), Ref(user), self.money(asset, 100, 300)),
+            about=f"{user} takes {asset.symbol} out of the vault{quietly}",
         )
 
     def _subscription(self, customer: str) -> Subscription:

@@ -85,6 +85,10 @@ class Daemon:
             return None
         return pid if _started(pid) == started.strip() else None
 
+    def exit_code(self) -> int | None:
+        """How the process ended that this object started: its code, or minus the signal. None while it runs."""
+        return self._child.poll() if self._child is not None else None
+
     def stop(self, *, how: signal.Signals = signal.SIGTERM, grace_s: float = 15.0) -> bool:
         """Ends the process: the signal, then SIGKILL after the grace. False when it was not running."""
         pid = self.pid()

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Final
+from typing import Final, Protocol
 
 import msgspec
 
-from contracts.messages import PaymentEvent
 from contracts.posting import Posting
 
 GENESIS: Final = bytes(32)
@@ -21,7 +20,40 @@ GENESIS: Final = bytes(32)
 _encode = msgspec.json.Encoder().encode
 
 
-def canonical(event: PaymentEvent, lines: Sequence[Posting]) -> bytes:
+class Said(Protocol):
+    """What canonical needs: a PaymentEvent has it, and an entry that was read back from the journal."""
+
+    @property
+    def event_id(self) -> str: ...
+    @property
+    def revision(self) -> int: ...
+    @property
+    def chain_id(self) -> int: ...
+    @property
+    def block_number(self) -> int: ...
+    @property
+    def block_hash(self) -> str: ...
+    @property
+    def block_timestamp(self) -> int: ...
+    @property
+    def tx_hash(self) -> str: ...
+    @property
+    def log_index(self) -> int: ...
+    @property
+    def address(self) -> str: ...
+    @property
+    def contract(self) -> str: ...
+    @property
+    def event(self) -> str: ...
+    @property
+    def book(self) -> str: ...
+    @property
+    def subject(self) -> str: ...
+    @property
+    def description_version(self) -> str: ...
+
+
+def canonical(event: Said, lines: Sequence[Posting]) -> bytes:
     """What an entry says: which revision of which event, where on the chain, which transfers.
 
     ``event_id`` stands for the log's content: it is a hash over the block's hash and the log's place in it.
@@ -47,6 +79,6 @@ def canonical(event: PaymentEvent, lines: Sequence[Posting]) -> bytes:
     )
 
 
-def extended(before: bytes, event: PaymentEvent, lines: Sequence[Posting]) -> bytes:
+def extended(before: bytes, event: Said, lines: Sequence[Posting]) -> bytes:
     """The hash after one more entry."""
     return sha256(before + canonical(event, lines)).digest()

@@ -40,6 +40,8 @@ transaction.state.log.num.partitions=4
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
+# a broker that was killed comes back only when its old registration has run out
+broker.session.timeout.ms={session_timeout_ms}
 # a developer's machine, not a broker's
 num.network.threads=2
 num.io.threads=4
@@ -58,6 +60,7 @@ class Kafka:
     port: int
     controller_port: int
     heap_mb: int = 512
+    session_timeout_ms: int = 9_000  # Kafka's default
 
     @property
     def endpoint(self) -> str:
@@ -80,7 +83,13 @@ class Kafka:
         self.folder.mkdir(parents=True, exist_ok=True)
         properties = self.folder / "server.properties"
         properties.write_text(
-            PROPERTIES.format(port=self.port, controller_port=self.controller_port, data=data), encoding="utf-8"
+            PROPERTIES.format(
+                port=self.port,
+                controller_port=self.controller_port,
+                data=data,
+                session_timeout_ms=self.session_timeout_ms,
+            ),
+            encoding="utf-8",
         )
         if not (data / "meta.properties").exists():
             self._format(properties)

@@ -48,10 +48,13 @@ def _random_tx(rng: random.Random) -> list[Log]:
     return rng.choice(choices)
 
 
-def random_story(seed: int, *, blocks: int = 25) -> Story:
-    """A story of about so many blocks, of any depth of reorg above finality; it ends with a watermark."""
+def random_story(seed: int, *, blocks: int = 25, story: Story | None = None) -> Story:
+    """A story of about so many blocks, of any depth of reorg above finality; it ends with a watermark.
+
+    ``story``: one that was not told yet, to say how books are spread over partitions.
+    """
     rng = random.Random(seed)
-    story = Story()
+    story = story or Story()
     graveyard: list[list[Block]] = []
     for turn in range(blocks):
         story.block(*random_txs(rng), branch=f"{turn}", mark=rng.random() < 0.7)

@@ -29,7 +29,9 @@ def invoke(monkeypatch: pytest.MonkeyPatch, *arguments: str, settings: Mapping[s
     return CliRunner().invoke(commands, list(arguments))
 
 
-@pytest.mark.parametrize("command", ["", "run", "migrate", "status", "balances", "reconcile", "check-config"])
+@pytest.mark.parametrize(
+    "command", ["", "run", "migrate", "status", "balances", "reconcile", "rebuild", "check-config"]
+)
 def test_help_teaches(command: str) -> None:
     result = CliRunner().invoke(commands, [*([command] if command else []), "--help"])
     assert result.exit_code == 0

@@ -46,6 +46,7 @@ _T = TypeVar("_T")
 POLL_S: Final = 0.25
 LAG_EVERY_S: Final = 0.5
 PROMOTION_LOOK_EVERY_S: Final = 2.0
+INCIDENTS_EVERY_S: Final = 2.0
 CLOSE_TIMEOUT_S: Final = 3.0
 REJOIN_JITTER_S: Final = 2.0
 
@@ -93,7 +94,8 @@ class Pipeline:
         self._sleep = sleep
         self._workers: dict[Partition, Worker] = {}
         self._assigned: frozenset[Partition] = frozenset()  # empty while the group is being rebalanced
-        self._stopped: set[Partition] = set()
+        self._stopped: dict[Partition, str | None] = {}  # the incident that it waits for, if it is one
+        self._incidents_at = 0.0
         self._claiming = asyncio.Lock()
         self._consumer: ConsumerPort | None = None
         self._group: asyncio.TaskGroup | None = None
@@ -132,6 +134,7 @@ class Pipeline:
     async def _turn(self, consumer: ConsumerPort, stop: asyncio.Event) -> None:
         if self._failure is not None:
             raise self._failure
+        await self._look_at_incidents()
         await self._claim_missing(stop)
         try:
             polled = await consumer.poll(POLL_S)
@@ -165,7 +168,7 @@ class Pipeline:
             self._observer.released(partition)
             consumer.pause(partition)
             if ended.how == "stopped":
-                self._stopped.add(partition)
+                self._stopped[partition] = ended.incident
             elif ended.how == "fenced":
                 raise _Rejoin(f"{partition.topic}/{partition.number}: {ended.reason}")
             else:
@@ -228,7 +231,26 @@ class Pipeline:
         await self.persistently("postgres", lambda: self._claim_all(consumer), stop)
 
     def _missing(self) -> list[Partition]:
-        return sorted(self._assigned - self._workers.keys() - self._stopped)
+        return sorted(self._assigned - self._workers.keys() - self._stopped.keys())
+
+    async def _look_at_incidents(self) -> None:
+        """A partition that waits for an incident is claimed again when that was accepted."""
+        waiting = {partition: incident for partition, incident in self._stopped.items() if incident is not None}
+        if not waiting or time.monotonic() - self._incidents_at < INCIDENTS_EVERY_S:
+            return
+        self._incidents_at = time.monotonic()
+        try:
+            store = await self._open_store()
+            try:
+                accepted = await store.accepted(frozenset(waiting.values()))
+            finally:
+                await store.close()
+        except RetryableError:
+            return  # they wait anyway
+        for partition, incident in waiting.items():
+            if incident in accepted:
+                self._stopped.pop(partition, None)
+                _log.info("incident accepted", incident=incident, topic=partition.topic, partition=partition.number)
 
     async def _claim_all(self, consumer: ConsumerPort) -> None:
         async with self._claiming:

@@ -5,12 +5,12 @@ Every method may raise the errors of ``ledger.errors`` that it names, and no oth
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ledger.core.fold import Folded, Knowledge, Needs, RuleBook, StreamState
-from ledger.core.records import Record, StreamKind
+from ledger.core.records import Record, Stop, StreamKind
 
 
 class Partition(NamedTuple):
@@ -79,8 +79,12 @@ class StorePort(Protocol):
         """One db_tx. Raises DatabaseUnavailable, Contended, Fenced, DatabaseRefused."""
         ...
 
-    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+    async def stop(self, claim: Claim, stop: Stop) -> None:
         """Writes down why the partition stopped. Raises DatabaseUnavailable."""
+        ...
+
+    async def accepted(self, incidents: Collection[str]) -> frozenset[str]:
+        """Which of these incidents were accepted. Raises DatabaseUnavailable."""
         ...
 
     async def maintain(self) -> None:

@@ -38,6 +38,7 @@ class Ended:
 
     how: Literal["closed", "lost", "fenced", "stopped"]
     reason: str = ""
+    incident: str | None = None  # ``stopped`` until this one is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,9 +158,9 @@ class Worker:
             if stop is None and ahead is None and not self._waiting:
                 stop = self._stop
             if stop is not None:
-                await self._store.stop(self.claim, stop.reason, stop.offset)
+                await self._store.stop(self.claim, stop)
                 self._observer.stopped(self.claim, stop.reason)
-                return Ended(how="stopped", reason=stop.reason)
+                return Ended(how="stopped", reason=stop.reason, incident=stop.incident)
 
     async def _next(self) -> _Batch | None:
         """What waits, up to a batch; waits for it. None when closing. Without items when the scan has stopped."""

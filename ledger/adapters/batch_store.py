@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import ChainMap
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, Final
@@ -22,14 +22,15 @@ from ledger.adapters.postgres import close, connect, translated
 from ledger.adapters.promotion_store import PROMOTION, write_breaks
 from ledger.adapters.rendering import LIVE
 from ledger.adapters.statements import statements
-from ledger.core.fold import ClearingLine, Folded, Knowledge, Needs, StreamState
+from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
 from ledger.core.promotion import BreakChange
-from ledger.core.records import Change, Mark, Position, Refused, entry_id
+from ledger.core.records import Change, Mark, Position, Refused, Stop, entry_id
 from ledger.errors import ConfigurationRefused, Fenced, Superseded
 from ledger.ports import Claim, Partition, Staged
 
 BATCH: Final = statements("batch")
 STREAMS: Final = statements("streams")
+INCIDENTS: Final = statements("incidents")
 KNOWN_ACCOUNTS_MAX: Final = 500_000
 NOTHING_FINAL: Final = -1
 
@@ -86,6 +87,7 @@ class BatchStore:
             position=Position(next_offset=row["next_offset"], stream_id=row["stream_id"], stream_seq=row["stream_seq"]),
             record_chain=row["record_chain"],
             latest=row["latest_number"],
+            latest_at=None if row["latest_at"] is None else int(row["latest_at"].timestamp()),
             finalized=row["finalized_number"],
         )
         return Claim(
@@ -105,12 +107,19 @@ class BatchStore:
                 clearing=await self._clearing(needs) if needs.groups else (),
                 posted=await self._posted(needs.posted) if needs.posted else None,
                 quarantined=await self._quarantined(needs.withdrawn) if needs.withdrawn else {},
+                accepted=await self.accepted(needs.incidents) if needs.incidents else frozenset(),
             )
+
+    async def accepted(self, incidents: Collection[str]) -> frozenset[str]:
+        """See StorePort."""
+        with translated("incidents cannot be looked up"):
+            rows = await self._connection.fetch(INCIDENTS["accepted"], self._chain_id, list(incidents))
+        return frozenset(row["incident_id"] for row in rows)
 
     def stage(self, claim: Claim, folded: Folded) -> Staged:
         """See StorePort. Transfers can be made only when every account is known already."""
         base = entry_id(claim.stream_no, 1) - 1
-        entries = [_entry_row(base + e.change.seq, e.change, len(e.lines), late=e.late) for e in folded.entries]
+        entries = [_entry_row(base + entry.change.seq, entry) for entry in folded.entries]
         try:
             transfers: list[str] | None = _transfer_lines(base, folded, self._accounts)
         except KeyError:
@@ -134,10 +143,12 @@ class BatchStore:
             self._accounts.clear()
         self._accounts.update(accounts)
 
-    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+    async def stop(self, claim: Claim, stop: Stop) -> None:
         """See StorePort."""
         with translated("a stop cannot be written down"):
-            await self._connection.execute(STREAMS["stop"], claim.stream_no, claim.epoch, reason[:2000], offset)
+            await self._connection.execute(
+                STREAMS["stop"], claim.stream_no, claim.epoch, stop.reason[:2000], stop.offset, stop.incident
+            )
 
     async def maintain(self) -> None:
         """See StorePort."""
@@ -387,15 +398,16 @@ def _transfer_lines(base: int, folded: Folded, accounts: Mapping[Pair, Ids]) -> 
     return lines
 
 
-def _entry_row(identity: int, change: Change, lines: int, *, late: bool) -> tuple[Any, ...]:
+def _entry_row(identity: int, entry: Entry) -> tuple[Any, ...]:
     """In the order of the columns of stage_entry."""
+    change = entry.change
     event = change.event
     return (
         identity,
         event.block_timestamp,
         change.event_id,
         event.revision,
-        lines,
+        len(entry.lines),
         event.block_number,
         change.block_hash,
         change.tx_hash,
@@ -410,7 +422,9 @@ def _entry_row(identity: int, change: Change, lines: int, *, late: bool) -> tupl
         _json(event.correlation).decode(),
         event.contract_seq,
         change.version,
-        late,
+        entry.late,
+        entry.counts_at,
+        event.incident_id,
     )
 
 

@@ -3,7 +3,8 @@
 Three steps: ``needs`` says what has to be read back from the journal (most batches need nothing), the shell reads it,
 ``fold`` decides. An applied event gets the transfers of its description's rules; the last event of a tx also gets the
 lines that net what the tx left as inflow on clearing; a retraction mirrors the transfers of what it takes back and
-never asks the rules again. What cannot be posted is quarantined; what cannot be true stops the partition.
+never asks the rules again. What cannot be posted is quarantined; what cannot be true stops the partition. A change
+below finality (a record that names an incident) is posted when that incident was accepted, into the open period.
 """
 
 from __future__ import annotations
@@ -54,6 +55,7 @@ class StreamState:
     position: Position
     record_chain: bytes = GENESIS
     latest: int | None = None
+    latest_at: int | None = None  # Unix seconds of the latest block, as the last watermark said
     finalized: int | None = None
     open_block: bytes | None = None  # hash of the block of the last event; None: not known (just claimed)
     open_txs: Mapping[TxGroup, Nets] = field(default_factory=dict)  # clearing of that block's txs so far
@@ -78,6 +80,7 @@ class Needs:
     groups: tuple[tuple[TxGroup, int], ...] = ()  # txs with entries in earlier batches, and their event_at
     posted: tuple[Change, ...] = ()  # in careful mode: all events
     withdrawn: tuple[bytes, ...] = ()  # event ids whose quarantine rows may be closed
+    incidents: tuple[str, ...] = ()  # that records name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,6 +91,7 @@ class Knowledge:
     clearing: tuple[ClearingLine, ...] = ()
     posted: frozenset[tuple[bytes, int]] | None = None  # None: not careful, duplicates are not expected
     quarantined: Mapping[tuple[bytes, int], int] = field(default_factory=dict)  # → quarantine_id
+    accepted: frozenset[str] = frozenset()  # of the incidents that were asked for
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -96,6 +100,7 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     change: Change
     lines: tuple[Posting, ...]
     late: bool
+    counts_at: int  # Unix seconds; its UTC day is the accounting date
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -149,6 +154,7 @@ def needs(items: Sequence[Item], state: StreamState, *, careful: bool = False) -
         groups=tuple(groups.items()),
         posted=tuple(changes) if careful else (),
         withdrawn=tuple(sorted(withdrawn)),
+        incidents=tuple(sorted({c.event.incident_id for c in changes if c.event.incident_id is not None})),
     )
 
 
@@ -196,6 +202,7 @@ class _Fold:
         self._mark: Mark | None = None
         self._duplicates = 0
         self._chain = state.record_chain
+        self._latest_at = state.latest_at
         self._finalized = -1 if state.finalized is None else state.finalized
         self._open_block = state.open_block
         self._originals: dict[tuple[bytes, int], tuple[Posting, ...]] = dict(known.originals)
@@ -235,6 +242,7 @@ class _Fold:
             position=position,
             record_chain=self._chain,
             latest=self._before.latest if mark is None else mark.watermark.latest.number,
+            latest_at=self._latest_at,
             finalized=self._before.finalized if mark is None else mark.watermark.finalized.number,
             open_block=self._open_block,
             open_txs=nets,
@@ -250,6 +258,8 @@ class _Fold:
     def _take(self, item: Item) -> Stop | None:
         match item:
             case Change():
+                if (stop := self._unaccepted(item)) is not None:
+                    return stop
                 return self._retract(item) if item.retracts else self._apply(item)
             case Mark():
                 return self._watermark(item)
@@ -258,6 +268,20 @@ class _Fold:
             case Withdrawn():
                 return self._withdraw(item.event_id, item.revision, item.seq, item.offset)
         return None
+
+    def _unaccepted(self, change: Change) -> Stop | None:
+        """A change below finality waits until an operator accepts the incident that it names."""
+        event = change.event
+        if event.incident_id is None or event.incident_id in self._known.accepted:
+            return None
+        does = "takes back" if change.retracts else "adds"
+        reason = (
+            f"incident {event.incident_id}: the chain has changed below finality. Its first record {does} "
+            f"{event.event} of {event.contract} in block {event.block_number} (tx {event.tx_hash}, event "
+            f"{event.event_id}); how many follow is not known. Nothing of it is posted until somebody runs: "
+            f"chainbooks-ledger incident accept {event.incident_id} --reason TEXT"
+        )
+        return Stop(offset=change.offset, reason=reason, incident=event.incident_id)
 
     def _apply(self, change: Change) -> Stop | None:
         event = change.event
@@ -283,10 +307,10 @@ class _Fold:
 
     def _retract(self, change: Change) -> Stop | None:
         event = change.event
-        if event.block_number <= self._finalized:
+        if event.op != "revoked" and event.block_number <= self._finalized:
             reason = (
                 f"event {event.event_id} of block {event.block_number} is retracted, but block {self._finalized} was "
-                "final: this is an incident, and is not posted"
+                "final: what was final can only be revoked, by an incident; this is not posted"
             )
             return Stop(offset=change.offset, reason=reason)
         self._enter_block(change)
@@ -308,6 +332,7 @@ class _Fold:
             reason = f"finalized went back from {self._finalized} to {watermark.finalized.number}"
             return Stop(offset=mark.offset, reason=reason)
         self._finalized = watermark.finalized.number
+        self._latest_at = watermark.latest_timestamp
         self._mark = mark
         return None
 
@@ -327,11 +352,17 @@ class _Fold:
 
     def _post(self, change: Change, lines: tuple[Posting, ...]) -> None:
         event = change.event
-        late = event.late or event.block_number <= self._finalized
-        self._entries.append(Entry(change, lines, late))
+        late = event.late or event.incident_id is not None or event.block_number <= self._finalized
+        self._entries.append(Entry(change, lines, late, self._counts_at(event)))
         self._chain = extended(self._chain, event, lines)
         if self._keep_originals:
             self._originals[(change.event_id, event.revision)] = lines
+
+    def _counts_at(self, event: PaymentEvent) -> int:
+        """Of its block; of the latest block known when an incident changes what was reported already."""
+        if event.incident_id is None or self._latest_at is None:
+            return event.block_timestamp
+        return max(event.block_timestamp, self._latest_at)
 
     def _is_duplicate(self, change: Change) -> bool:
         if self._posted is None:

@@ -7,6 +7,7 @@ it goes to quarantine and its number is used up.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -34,6 +35,8 @@ SEQ_BITS: Final = 44
 """Bits of stream_seq in an entry_id; the rest is stream_no."""
 
 NUL_ESCAPE: Final = b"\\u0000"
+INCIDENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
+"""People type it, so it needs no quoting in a shell."""
 
 
 class Record(Protocol):
@@ -120,6 +123,7 @@ class Stop:
     offset: int
     reason: str
     unknown_version: str | None = None
+    incident: str | None = None  # goes on when this one is accepted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,6 +201,7 @@ def _read_change(record: Record, headers: dict[str, bytes], seq: int, chain_id: 
     if NUL_ESCAPE in value and _has_nul(msgspec.to_builtins(event)):
         raise BadBody("text with U+0000")
     _check_identity(event, headers, chain_id)
+    _check_incident(event)
     return Change(
         offset=record.offset,
         seq=seq,
@@ -256,7 +261,12 @@ def _read_mark(record: Record, headers: dict[str, bytes], seq: int, chain_id: in
 
 _Reader = Callable[[Record, dict[str, bytes], int, int], Item]
 _READERS: Final[dict[StreamKind, dict[str, _Reader]]] = {
-    "events": {"applied": _read_change, "retracted": _read_change, "watermark": _read_mark},
+    "events": {
+        "applied": _read_change,
+        "retracted": _read_change,
+        "revoked": _read_change,
+        "watermark": _read_mark,
+    },
     "rejected": {"rejected": _read_rejected, "retracted": _read_rejected},
 }
 
@@ -270,7 +280,7 @@ def _check_identity(message: PaymentEvent | Rejected, headers: dict[str, bytes],
     if message.chain_id != chain_id:
         raise BadBody(f"chain_id is {message.chain_id}, expected {chain_id}")
     revision = message.revision
-    if not 1 <= revision <= REVISION_MAX or (revision % 2 == 0) != (message.op == "retracted"):
+    if not 1 <= revision <= REVISION_MAX or (revision % 2 == 0) != (message.op in ("retracted", "revoked")):
         raise BadBody(f"revision {revision} does not go with op {message.op!r}")
     if not 0 <= message.block_number <= BIGINT_MAX:
         raise BadBody(f"block_number {message.block_number} is out of range")
@@ -278,6 +288,15 @@ def _check_identity(message: PaymentEvent | Rejected, headers: dict[str, bytes],
         raise BadBody(f"tx_index {message.tx_index} or log_index {message.log_index} is out of range")
     if not TIMESTAMP_MIN <= message.block_timestamp <= TIMESTAMP_MAX:
         raise BadBody(f"block_timestamp {message.block_timestamp} is outside 2009 to 2200")
+
+
+def _check_incident(event: PaymentEvent) -> None:
+    """A revoked event says of which incident it is; the id is one that people can type."""
+    if event.incident_id is None:
+        if event.op == "revoked":
+            raise BadBody("op is 'revoked' without an incident_id")
+    elif not INCIDENT_ID.fullmatch(event.incident_id):
+        raise BadBody(f"incident_id {event.incident_id[:140]!r} is not 1 to 128 letters, digits and ._:-")
 
 
 def _fixed(text: str, size: int, name: str) -> bytes:

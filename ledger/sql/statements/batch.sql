@@ -22,7 +22,9 @@ CREATE TEMPORARY TABLE IF NOT EXISTS stage_entry (
     correlation JSONB,
     contract_seq TEXT,
     description_version BYTEA,
-    late BOOLEAN
+    late BOOLEAN,
+    counts_at BIGINT,
+    incident_id TEXT
 ) ON COMMIT DELETE ROWS;
 
 -- name: make_stage_transfer
@@ -123,7 +125,7 @@ WHERE chain_id = $1;
 INSERT INTO ledger.entry (
     entry_id, event_at, event_id, ordinal, lines, stream_no, batch_id, chain_id, block_number, block_hash, tx_hash,
     tx_index, log_index, address, contract, event, book, subject, args, correlation, contract_seq,
-    description_version, late, accounting_date
+    description_version, late, accounting_date, incident_id
 )
 SELECT
     s.entry_id,
@@ -149,7 +151,8 @@ SELECT
     s.contract_seq::NUMERIC,
     s.description_version,
     s.late,
-    (to_timestamp(s.event_at) AT TIME ZONE 'UTC')::DATE
+    (to_timestamp(s.counts_at) AT TIME ZONE 'UTC')::DATE,
+    s.incident_id
 FROM stage_entry AS s;
 
 -- name: post_transfers

@@ -55,6 +55,7 @@ SELECT
     incomplete,
     stopped_reason,
     stopped_offset,
+    stopped_incident,
     stopped_at,
     advanced_at
 FROM ledger.stream
@@ -78,6 +79,7 @@ RETURNING
     stream_seq,
     record_chain,
     latest_number,
+    latest_at,
     finalized_number;
 
 -- name: owner
@@ -113,6 +115,7 @@ SET
     incomplete = coalesce($16, incomplete),
     stopped_reason = NULL,
     stopped_offset = NULL,
+    stopped_incident = NULL,
     stopped_at = NULL,
     advanced_at = now()
 WHERE stream_no = $1 AND epoch = $2 AND next_offset = $3
@@ -121,7 +124,7 @@ RETURNING stream_no;
 -- name: stop
 -- Writes down why a partition does not go on, if it is still ours.
 UPDATE ledger.stream
-SET stopped_reason = $3, stopped_offset = $4, stopped_at = now()
+SET stopped_reason = $3, stopped_offset = $4, stopped_incident = $5, stopped_at = now()
 WHERE stream_no = $1 AND epoch = $2;
 
 -- name: add_registry

@@ -25,6 +25,7 @@ APPEND_ONLY = [
     "reconciliation_item",
     "period",
     "period_close",
+    "incident",
 ]
 KEPT = ["stream", "chain_head", "asset", "balance", "quarantine", "break"]
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from contracts.posting import Posting
 from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
-from ledger.core.records import Position
+from ledger.core.records import Position, Stop
 from ledger.errors import DatabaseRefused, Fenced, Superseded
 from ledger.ports import Claim, Partition, Staged, StorePort
 
@@ -22,6 +23,7 @@ class Shelf:
     entries: list[Entry] = field(default_factory=list)
     quarantine: dict[int, tuple[bytes | None, int | None, str, int | None]] = field(default_factory=dict)
     stopped: tuple[str, int] | None = None
+    accepted: set[str] = field(default_factory=set)
     batches: int = 0
 
     def balances(self) -> dict[tuple[str, str], int]:
@@ -33,8 +35,8 @@ class Shelf:
                 net[(line.credit, line.asset)] -= line.amount
         return {key: value for key, value in net.items() if value}
 
-    def journal(self) -> list[tuple[str, int, bool, tuple[Posting, ...]]]:
-        return [(e.change.event.event_id, e.change.event.revision, e.late, e.lines) for e in self.entries]
+    def journal(self) -> list[tuple[str, int, bool, int, tuple[Posting, ...]]]:
+        return [(e.change.event.event_id, e.change.event.revision, e.late, e.counts_at, e.lines) for e in self.entries]
 
     def digest(self) -> object:
         """Everything that must not depend on batching."""
@@ -58,6 +60,7 @@ class FakeStore(StorePort):
             position=before.position,
             record_chain=before.record_chain,
             latest=before.latest,
+            latest_at=before.latest_at,
             finalized=before.finalized,
         )
         return Claim(partition=partition, stream_no=1, kind="events", epoch=shelf.epoch, state=state)
@@ -76,6 +79,7 @@ class FakeStore(StorePort):
             )
             if needs.posted
             else None,
+            accepted=await self.accepted(needs.incidents),
             quarantined={
                 (event_id, revision): number
                 for number, (event_id, revision, _, closed) in self.shelf.quarantine.items()
@@ -109,9 +113,12 @@ class FakeStore(StorePort):
         shelf.state = folded.after
         shelf.batches += 1
 
-    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+    async def stop(self, claim: Claim, stop: Stop) -> None:
         del claim
-        self.shelf.stopped = (reason, offset)
+        self.shelf.stopped = (stop.reason, stop.offset)
+
+    async def accepted(self, incidents: Collection[str]) -> frozenset[str]:
+        return frozenset(self.shelf.accepted & set(incidents))
 
     async def maintain(self) -> None:
         return

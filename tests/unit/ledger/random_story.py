@@ -1,4 +1,4 @@
-"""Stories from a seed: payments of every kind, silent flows, reorgs, flip-flops, late events, finality."""
+"""Stories from a seed: payments of every kind, silent flows, reorgs, flip-flops, late events, finality, incidents."""
 
 from __future__ import annotations
 
@@ -48,14 +48,16 @@ def _random_tx(rng: random.Random) -> list[Log]:
     return rng.choice(choices)
 
 
-def random_story(seed: int, *, blocks: int = 25, story: Story | None = None) -> Story:
+def random_story(seed: int, *, blocks: int = 25, story: Story | None = None, incidents: bool = False) -> Story:
     """A story of about so many blocks, of any depth of reorg above finality; it ends with a watermark.
 
-    ``story``: one that was not told yet, to say how books are spread over partitions.
+    ``story``: one that was not told yet, to say how books are spread over partitions. With ``incidents`` the chain also
+    changes below finality, and back again.
     """
     rng = random.Random(seed)
     story = story or Story()
     graveyard: list[list[Block]] = []
+    revoked: list[list[Block]] = []
     for turn in range(blocks):
         story.block(*random_txs(rng), branch=f"{turn}", mark=rng.random() < 0.7)
         depth_max = len(story.chain) - (story.finalized - story.first_number + 1 if story.finalized else 0)
@@ -69,6 +71,9 @@ def random_story(seed: int, *, blocks: int = 25, story: Story | None = None) -> 
             graveyard.clear()
         elif roll < 0.5:
             _late(story, rng)
+        elif incidents and roll < 0.65:
+            graveyard.clear()
+            _incident(story, revoked, rng)
     if not story.chain:
         story.block(branch="end")
     story.mark()
@@ -87,6 +92,25 @@ def _return_of_a_branch(story: Story, graveyard: list[list[Block]], rng: random.
         graveyard.append(story.retract(len(above)))
     for block in orphans:
         story.apply(block)
+    story.mark()
+
+
+def _incident(story: Story, revoked: list[list[Block]], rng: random.Random) -> None:
+    """What was final is revoked, down to some block; other blocks, or such as stood there before, take its place."""
+    final = [block for block in story.chain if block.number <= story.finalized]
+    if not final:
+        return
+    story.retract(len(story.chain) - len(final))
+    incident = f"31337-{story.finalized}-{len(story.records)}"
+    again = revoked[-1] if revoked and rng.random() < 0.6 else []
+    if again and not final[0].number <= again[0].number <= final[-1].number:
+        again = []
+    depth = story.finalized - again[0].number + 1 if again else rng.randrange(1, min(len(final), 4) + 1)
+    revoked.append(story.revoke(depth, incident))
+    for block in again:
+        story.apply(block, incident=incident)
+    while story.chain[-1:] == [] or story.chain[-1].number < story.finalized:
+        story.block(*random_txs(rng), branch=incident, incident=incident, mark=False)
     story.mark()
 
 

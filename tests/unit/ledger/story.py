@@ -184,11 +184,12 @@ class Story:
     rejected: list[Raw] = field(default_factory=list)
     chain: list[Block] = field(default_factory=list)
     finalized: int = 0
+    incidents: set[str] = field(default_factory=set)  # that records name
     _seqs: dict[tuple[str, int], int] = field(default_factory=dict)
     _offsets: dict[tuple[str, int], int] = field(default_factory=dict)
 
-    def block(self, *txs: Sequence[Log], branch: str = "a", mark: bool = True) -> Block:
-        """Mines and publishes the next block."""
+    def block(self, *txs: Sequence[Log], branch: str = "a", mark: bool = True, incident: str | None = None) -> Block:
+        """Mines and publishes the next block; in the place of one that an incident took back, if it names one."""
         number = self.chain[-1].number + 1 if self.chain else self.first_number
         block = Block(number=number, hash=digest(f"block {branch} {number}"), events=[])
         log_index = 0
@@ -198,26 +199,37 @@ class Story:
             for i, log in enumerate(tx):
                 block.events.append(_event(log, block, tx_hash, tx_index, log_index, closes_tx=last[log.book] == i))
                 log_index += 1
-        self.apply(block)
+        self.apply(block, incident=incident)
         if mark:
             self.mark()
         return block
 
-    def apply(self, block: Block) -> None:
+    def apply(self, block: Block, *, incident: str | None = None) -> None:
         """Publishes a block: its next odd revision."""
         block.revision += 1
         self.chain.append(block)
         for event in block.events:
-            self.put(msgspec.structs.replace(event, op="applied", revision=block.revision))
+            late = event.late or incident is not None
+            self._put(event, "applied", block.revision, late=late, incident_id=incident)
 
     def retract(self, count: int) -> list[Block]:
         """Takes back the newest blocks, newest first; returns them oldest first."""
+        return self._take_back(count, "retracted", None)
+
+    def revoke(self, count: int, incident: str) -> list[Block]:
+        """As ``retract``, of what was final: after an operator's resolve."""
+        return self._take_back(count, "revoked", incident)
+
+    def _take_back(self, count: int, op: str, incident: str | None) -> list[Block]:
         gone = [self.chain.pop() for _ in range(count)]
         for block in gone:
             block.revision += 1
             for event in reversed(block.events):
-                self.put(msgspec.structs.replace(event, op="retracted", revision=block.revision))
+                self._put(event, op, block.revision, incident_id=incident)
         return gone[::-1]
+
+    def _put(self, event: PaymentEvent, op: str, revision: int, **changes: Any) -> None:
+        self.put(msgspec.structs.replace(event, op=op, revision=revision, **changes))
 
     def mark(self, *, finalized: int | None = None) -> None:
         """A watermark on every partition."""
@@ -265,6 +277,8 @@ class Story:
 
     def put(self, message: PaymentEvent | Watermark | Rejected, *, partition: int | None = None) -> Raw:
         """The next record of a stream, numbered."""
+        if isinstance(message, PaymentEvent) and message.incident_id is not None:
+            self.incidents.add(message.incident_id)
         kind = "rejected" if isinstance(message, Rejected) else "events"
         book = "" if isinstance(message, Watermark) else message.book
         where = self.partition_of.get(book, 0) if partition is None else partition

@@ -17,7 +17,7 @@ SIZES = st.lists(st.integers(min_value=1, max_value=40), min_size=1, max_size=6)
 
 
 async def folded(story: Story, sizes: list[int]) -> Shelf:
-    shelf = Shelf()
+    shelf = Shelf(accepted=story.incidents)
     worker = await fold_into(shelf, list(splits(story.records, sizes)))
     assert worker.ended is not None
     assert worker.ended.how == "closed", worker.ended
@@ -27,7 +27,7 @@ async def folded(story: Story, sizes: list[int]) -> Shelf:
 @given(seed=SEEDS, sizes=SIZES)
 @settings(deadline=None, max_examples=60)
 async def test_any_split_into_batches_gives_the_same_books(seed: int, sizes: list[int]) -> None:
-    story = random_story(seed)
+    story = random_story(seed, incidents=True)
     assert (await folded(story, sizes)).digest() == (await folded(story, [10**6])).digest()
 
 
@@ -36,8 +36,8 @@ async def test_any_split_into_batches_gives_the_same_books(seed: int, sizes: lis
 async def test_restarting_and_delivering_any_part_again_changes_nothing(
     seed: int, sizes: list[int], restarts: list[int]
 ) -> None:
-    story = random_story(seed)
-    shelf = Shelf()
+    story = random_story(seed, incidents=True)
+    shelf = Shelf(accepted=story.incidents)
     for upto in sorted(restarts):
         again = random.Random(seed).randrange(upto + 1)
         await fold_into(shelf, list(splits(story.records[:upto], sizes)))
@@ -49,7 +49,7 @@ async def test_restarting_and_delivering_any_part_again_changes_nothing(
 @given(seed=SEEDS)
 @settings(deadline=None, max_examples=60)
 async def test_debits_equal_credits_and_clearing_never_keeps_an_inflow(seed: int) -> None:
-    shelf = await folded(random_story(seed), [10**6])
+    shelf = await folded(random_story(seed, incidents=True), [10**6])
     by_asset: dict[str, int] = {}
     for (_, asset), net in shelf.balances().items():
         by_asset[asset] = by_asset.get(asset, 0) + net
@@ -76,6 +76,33 @@ async def test_branch_a_then_a_reorg_to_b_equals_b_alone(seed: int, depth: int, 
     with_reorg, alone = await folded(told(reorg=True), sizes), await folded(told(reorg=False), sizes)
     assert with_reorg.balances() == alone.balances()
     assert len(with_reorg.entries) >= len(alone.entries)
+
+
+@given(seed=SEEDS)
+@settings(deadline=None, max_examples=60)
+async def test_whatever_incidents_there_were_the_balances_are_those_of_the_chain_that_stands(seed: int) -> None:
+    story = random_story(seed, incidents=True)
+    alone = Story()
+    for block in story.chain:
+        block.revision = 0
+        alone.apply(block)
+    assert (await folded(story, [10**6])).balances() == (await folded(alone, [10**6])).balances()
+
+
+@given(seed=SEEDS, sizes=SIZES)
+@settings(deadline=None, max_examples=40)
+async def test_an_incident_that_is_accepted_while_the_partition_waits_gives_the_same_books(
+    seed: int, sizes: list[int]
+) -> None:
+    story = random_story(seed, incidents=True)
+    shelf = Shelf()
+    for incident in sorted(story.incidents, key=lambda name: int(name.rpartition("-")[2])):
+        worker = await fold_into(shelf, list(splits(story.records, sizes)))
+        assert worker.ended is not None
+        assert (worker.ended.how, worker.ended.incident) == ("stopped", incident)
+        shelf.accepted.add(incident)
+    await fold_into(shelf, list(splits(story.records, sizes)))
+    assert shelf.digest() == (await folded(story, [10**6])).digest()
 
 
 @given(seed=SEEDS)

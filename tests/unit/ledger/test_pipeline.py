@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ledger.core.records import Stop
 from ledger.errors import BrokerUnavailable, ConfigurationRefused, DatabaseUnavailable, LedgerError, Superseded
 from ledger.pipeline import Limits, Pipeline
 from ledger.ports import Claim, ConsumerPort, Lag, Listener, OffsetsLost, Partition, PromoterPort, Promotion
@@ -99,10 +100,10 @@ class UnluckyStore(FakeStore):
         super().__init__(stage.shelf)
         self.troubles = stage.stops
 
-    async def stop(self, claim: Claim, reason: str, offset: int) -> None:
+    async def stop(self, claim: Claim, stop: Stop) -> None:
         if self.troubles:
             raise self.troubles.popleft()
-        await super().stop(claim, reason, offset)
+        await super().stop(claim, stop)
 
 
 class NoPromoter(PromoterPort):
@@ -249,6 +250,29 @@ async def test_offsets_that_are_gone_stop_the_partition_and_say_so(trouble: list
     assert "offset 0 is not in events/0: the topic was truncated or made again" in reason
     assert stage.shelf.entries == []
     assert any("truncated" in reason for reason in stage.observer.readiness().reasons)
+
+
+async def test_a_partition_goes_on_when_its_incident_is_accepted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a restart, also when the database is away for one look."""
+    monkeypatch.setattr("ledger.pipeline.INCIDENTS_EVERY_S", 0.0)
+    stage = Stage(random_story(4, incidents=True))
+    assert len(stage.story.incidents) > 2
+    seen: list[str] = []
+
+    def done() -> bool:
+        waits = [name for name in stage.story.incidents - stage.shelf.accepted if name in str(stage.shelf.stopped)]
+        if waits and not stage.observer.readiness().ready:
+            seen.extend(waits)
+            stage.failures.append(DatabaseUnavailable("away"))
+            stage.shelf.accepted.update(waits)
+        return stage.complete() and stage.observer.readiness().ready
+
+    await stage.run_until(done)
+    assert set(seen) == stage.story.incidents
+    assert stage.starts == 1
+    shelf = Shelf(accepted=stage.story.incidents)
+    await fold_into(shelf, [stage.story.records])
+    assert stage.shelf.digest() == shelf.digest()
 
 
 async def test_a_partition_that_is_behind_and_does_not_move_is_joined_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,6 +16,8 @@ from tests.unit.ledger.fake_store import FakeStore, Shelf
 from tests.unit.ledger.folding import StaticRegistry, fold_into, make_observer, make_worker
 from tests.unit.ledger.random_story import random_story
 from tests.unit.ledger.story import (
+    BEGIN,
+    BLOCK_SECONDS,
     CHAIN_ID,
     GATEWAY,
     PAYER,
@@ -107,6 +109,71 @@ async def test_a_retraction_at_or_below_finalized_is_an_incident() -> None:
         assert worker.ended.how == "stopped"
         assert "incident" in worker.ended.reason
         assert len(shelf.entries) == 3
+
+
+async def revoked_story() -> Story:
+    """A deposit of 100 that was final is replaced by one of 60, an hour later."""
+    story = Story()
+    story.block(deposit(1, 100))
+    story.mark(finalized=1)
+    story.block()
+    story.retract(1)
+    story.revoke(1, "31337-1-abc")
+    story.block(deposit(1, 60), branch="b", incident="31337-1-abc")
+    return story
+
+
+async def test_an_incident_is_not_posted_before_it_is_accepted() -> None:
+    story = await revoked_story()
+    shelf = Shelf()
+    worker = await fold_into(shelf, [story.records])
+    assert worker.ended is not None
+    assert (worker.ended.how, worker.ended.incident) == ("stopped", "31337-1-abc")
+    for text in ("incident 31337-1-abc", "Deposited", "block 1", "incident accept 31337-1-abc --reason TEXT"):
+        assert text in worker.ended.reason
+    assert shelf.stopped == (worker.ended.reason, story.records[5].offset)
+    assert len(shelf.entries) == 2
+    assert shelf.state.position.stream_seq == 5
+
+
+async def test_an_accepted_incident_is_posted_late_and_counts_on_the_day_that_was_reached() -> None:
+    story = await revoked_story()
+    shelf = Shelf(accepted={"31337-1-abc"})
+    worker = await fold_into(shelf, [story.records])
+    assert worker.ended is not None
+    assert worker.ended.how == "closed", worker.ended
+    before, after = shelf.entries[:2], shelf.entries[2:]
+    assert [(e.late, e.counts_at) for e in before] == [(False, BEGIN + BLOCK_SECONDS)] * 2
+    assert [(e.late, e.counts_at) for e in after] == [(True, BEGIN + 2 * BLOCK_SECONDS)] * 4
+    assert sorted(shelf.balances().values()) == [-60, 60]
+
+
+async def test_a_record_that_names_an_incident_waits_also_when_nothing_was_revoked() -> None:
+    """The new branch has an event where the old one had none."""
+    story = Story()
+    story.block()
+    story.mark(finalized=1)
+    story.revoke(1, "31337-1-abc")
+    story.block(deposit(1, 60), branch="b", incident="31337-1-abc")
+    worker = await fold_into(Shelf(), [story.records])
+    assert worker.ended is not None
+    assert (worker.ended.how, worker.ended.incident) == ("stopped", "31337-1-abc")
+
+
+async def test_a_revocation_of_what_is_in_quarantine_closes_that_row_when_it_is_accepted() -> None:
+    story = Story()
+    story.block([moved(PAYER, GATEWAY, 1)])
+    story.records[0] = broken(story.records[0])
+    story.mark(finalized=1)
+    story.revoke(1, "x")
+    shelf = Shelf()
+    worker = await fold_into(shelf, [story.records])
+    assert worker.ended is not None
+    assert worker.ended.incident == "x"
+    shelf.accepted.add("x")
+    await fold_into(shelf, [story.records])
+    ((_, _, _, closed),) = shelf.quarantine.values()
+    assert closed == 4
 
 
 async def test_finalized_never_goes_back() -> None:

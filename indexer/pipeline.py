@@ -50,6 +50,7 @@ _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 RELEASE_S: Final = 1.0
 LINKED_AT_ONCE: Final = 256  # blocks that one step may run ahead of the head: bounds the candidate and the branch
+ORPHANS_FACTOR: Final = 2  # replaced blocks stay in memory too: so many times the window in all
 NODE_ERRORS: Final = (NodeUnavailable, NodeBehind, NodeLied, RangeTooLarge)
 
 
@@ -184,20 +185,31 @@ class Pipeline:
         if tips.finalized.number > session.view.head.number:
             await self._catch_up(session, tips)
             tips = await self._kept(session, self._fetcher.tips())
-        switch: Switch | None = None
-        if len(session.view.window) > self._limits.window_blocks_max:
-            self._observer.stalled(f"finality stalls: {len(session.view.window)} blocks are not final")
-        else:
-            self._observer.stalled("")
-            switch = await self._observe(session, HeadSeen(header=await self._next_head(session, tips)))
+        header = await self._next_head(session, tips)
+        switch = await self._observe(session, HeadSeen(header=header)) if header is not None else None
         await self._publish(session, switch, tips, received_ms=received_ms)
         self._observer.followed(session.cursor)
 
-    async def _next_head(self, session: Session, tips: Tips) -> Header:
-        """The node's head, or a block on the way to it when it is far ahead."""
-        if tips.latest.number - session.view.head.number <= LINKED_AT_ONCE:
-            return tips.latest
-        return await self._kept(session, self._fetcher.at(session.view.head.number + LINKED_AT_ONCE))
+    async def _next_head(self, session: Session, tips: Tips) -> Header | None:
+        """The node's head, or a block on the way to it when it is far ahead or beyond what the window may hold.
+
+        In a finality stall none, unless finality went on along another branch than ours: then its block at our height.
+        """
+        view = session.view
+        unfinalized, blocks_max = len(view.window) - 1, self._limits.window_blocks_max
+        if unfinalized < blocks_max and len(session.blocks) < ORPHANS_FACTOR * blocks_max:
+            self._observer.stalled("")
+            highest = view.head.number + min(LINKED_AT_ONCE, blocks_max - unfinalized)
+            return (
+                tips.latest if tips.latest.number <= highest else await self._kept(session, self._fetcher.at(highest))
+            )
+        self._observer.stalled(
+            f"finality stalls: {unfinalized} blocks above {view.finalized.number} are not final, and "
+            f"{len(session.blocks) - unfinalized} replaced ones are kept with them; publishing pauses until it moves"
+        )
+        if tips.finalized.number <= view.finalized.number or view.holds(tips.finalized.ref):
+            return None
+        return await self._kept(session, self._fetcher.at(min(tips.latest.number, view.head.number)))
 
     async def _observe(self, session: Session, observation: Observation) -> Switch | None:
         """Steps the view until the candidate links, is dropped, or contradicts finality."""

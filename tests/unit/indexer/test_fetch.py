@@ -4,29 +4,20 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 from eth_abi import encode
 
-from contracts.registry import Registry, load_registry
+from contracts.registry import Registry
 from indexer.core.assemble import Assembler, PlacedLog
 from indexer.core.blocks import Header
 from indexer.core.parts import decode_parts
 from indexer.errors import NodeBehind, NodeLied
 from indexer.fetch import Fetcher
 from tests.fakes.chain_node import ChainNode, bloom_of
-from tests.integration.indexer.rig import ASSETS, PAID, REGISTRY
+from tests.integration.indexer.rig import PAID
 from tests.unit.indexer.core.branches import GENESIS, block_hash, branch
-
-ADDRESS = "0x" + "11" * 20
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    (tmp_path / "assets.yaml").write_text(ASSETS)
-    (tmp_path / "till.yaml").write_text(REGISTRY.format(address=ADDRESS, start_block=0))
-    return load_registry([tmp_path], chain_id=31337)
+from tests.unit.indexer.following import ADDRESS
 
 
 def paid(at: Header, log_index: int, *, tx: str = "tx", data: bytes | None = None) -> PlacedLog:

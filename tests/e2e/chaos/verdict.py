@@ -19,6 +19,7 @@ from deploy.demo.stage import PARTITIONS, Stage
 from tests.e2e.chaos.streams import Stream, read_streams
 
 SHOWN_MAX: Final = 10
+REBUILD_BATCH_RECORDS: Final = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +46,7 @@ async def judge(stage: Stage, *, head: int, final: int) -> Verdict:
         *(f"final/{p} is at block {n}, not {final}" for p, n in finals.finalized.items() if n != final),
         *_books(books, events),
         *await _reconciled(stage),
+        *await _rebuilt(stage, entries=books.posted + books.reversed, final=final),
         *await _checked(stage),
     ]
     return Verdict(
@@ -100,6 +102,25 @@ async def _reconciled(stage: Stage) -> list[str]:
     if not document["compared"]:
         lines.append("reconcile compared nothing")
     return lines if code == bool(lines) else [*lines, f"chainbooks-ledger reconcile ended with {code}"]
+
+
+async def _rebuilt(stage: Stage, *, entries: int, final: int) -> list[str]:
+    """The topics folded again from offset 0, in batches of another size, give the same books to the byte."""
+    arguments = ("--into", "chaos_again", "--batch-records", str(REBUILD_BATCH_RECORDS), "--json")
+    code, out, err = await command_result("ledger", "rebuild", *arguments, config=stage.config)
+    if code not in (0, 1):
+        return [f"chainbooks-ledger rebuild ended with {code}: {err or out}"]
+    document = json.loads(out)
+    lines = [
+        f"rebuild: {each['of']} {each['live']} ≠ {each['rebuilt']}" for each in document["digests"] if not each["equal"]
+    ]
+    lines += [f"rebuild: {problem}" for problem in document["problems"]]
+    if (document["entries_compared"], document["final_block"]) != (entries, final):
+        lines.append(
+            f"rebuild compared {document['entries_compared']} of {entries} entries, final ones to block "
+            f"{document['final_block']}, not {final}"
+        )
+    return lines if code == bool(lines) else [*lines, f"chainbooks-ledger rebuild ended with {code}"]
 
 
 async def _checked(stage: Stage) -> list[str]:

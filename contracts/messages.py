@@ -76,8 +76,8 @@ class PaymentEvent(msgspec.Struct, frozen=True, kw_only=True):
     description_version: str  # content hash of the description that decoded it
     contract_seq: str | None = None  # the contract's own gap-free number of this money event, decimal
     closes_tx: bool = True  # the last event of its tx in its book: the ledger judges clearing here
-    late: bool = False  # published after its place in the stream had passed (found by audit or a new contract)
-    incident_id: str | None = None  # for op "revoked"
+    late: bool = False  # published after its place in the stream had passed (by an audit, a new contract, an incident)
+    incident_id: str | None = None  # of the change below finality that published this record: revoked, or in its place
 
 
 class Watermark(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +117,7 @@ class Rejected(msgspec.Struct, frozen=True, kw_only=True):
     contract: str
     book: str
     description_version: str
+    incident_id: str | None = None  # of the change below finality that published this record
 
 
 class RegistryRecord(msgspec.Struct, frozen=True, kw_only=True):

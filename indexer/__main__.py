@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 import time
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
 from rich.console import Console
@@ -16,12 +18,14 @@ from contracts.problems import RegistryError
 from deploy.runtime import cli, exit_codes, log
 from deploy.runtime.cli import ConfigOption, JsonOption
 from deploy.runtime.settings import effective
-from indexer.errors import DependencyAway, FatalError, RetryableError
+from indexer import show
+from indexer.errors import DependencyAway, FatalError, RetryableError, Superseded, Unconfirmed
 from indexer.settings import IndexerSettings
 
 if TYPE_CHECKING:
     from contracts.registry import Registry
     from indexer import app
+    from indexer.resolve import Outcome
 
 _T = TypeVar("_T")
 
@@ -62,6 +66,50 @@ def status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     else:
         _print_status(document)
     raise typer.Exit(exit_codes.LATCHED if document["latch"] else exit_codes.OK)
+
+
+@commands.command()
+def resolve(
+    block_hash: Annotated[
+        str, typer.Option("--block-hash", help="The canonical block at the height that the latch names (0x hex).")
+    ],
+    config: ConfigOption = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Resolve a change below finality: revoke what was published of the replaced blocks, publish what came instead.
+
+    Shows what it would do and asks, on a terminal; --yes does it at once. Every node that answers has to have the
+    block, and call it final. An attempt that was interrupted is simply repeated. Exit codes: 0 resolved, 2 not
+    latched, not this block, or streams that cannot be trusted, 3 nodes disagree or something is away, 4 still latched
+    (only looked, or answered no), 5 superseded.
+    """
+    settings = _settings(config)
+    if not re.fullmatch("0x[0-9a-f]{64}", block_hash.lower()):
+        _fail("usage", [f"--block-hash {block_hash!r} is not 0x and 64 hex digits"], exit_codes.USAGE)
+    _registry(settings)
+    log.configure(settings.telemetry.log_level, settings.telemetry.log_format)
+    from indexer import app
+
+    chain, out = settings.chain.name, Console(soft_wrap=True)
+
+    def agreed(outcome: Outcome) -> bool:
+        asks = sys.stdin.isatty() and sys.stdout.isatty() and not dry_run and not as_json
+        if not asks:
+            return False
+        out.print(show.rendered(outcome, chain=chain))
+        return typer.confirm("Publish this?", abort=True)
+
+    outcome = _perform(app.resolve(settings, block_hash.lower(), agreed=None if yes and not dry_run else agreed))
+    if as_json:
+        cli.print_json(show.document(outcome, chain=chain))
+    else:
+        out.print(show.rendered(outcome, chain=chain))
+        typer.echo(show.next_steps(outcome))
+        if not outcome.resolved and not dry_run:
+            typer.echo("--yes does it without a terminal.")
+    raise typer.Exit(exit_codes.OK if outcome.resolved else exit_codes.LATCHED)
 
 
 @commands.command("check-config")
@@ -125,8 +173,10 @@ def _perform(call: Awaitable[_T]) -> _T:
     """Runs the command; an operating error becomes one sentence and its exit code."""
     try:
         return cli.run(call)
-    except DependencyAway as exc:
-        _fail("a dependency stayed away", [str(exc)], exit_codes.DEPENDENCY)
+    except (DependencyAway, Unconfirmed) as exc:
+        _fail("a dependency is away, or not what it has to be", [str(exc)], exit_codes.DEPENDENCY)
+    except Superseded as exc:
+        _fail("superseded", [str(exc)], exit_codes.SUPERSEDED)
     except FatalError as exc:
         _fail("refused", [str(exc)], exit_codes.USAGE)
     except RetryableError as exc:
@@ -159,7 +209,15 @@ def _status_document(found: app.ChainStatus) -> dict[str, Any]:
         "partitions": cursor and cursor.partitions,
         "stream_seq": cursor and cursor.stream_seq,
         "descriptions": cursor and cursor.descriptions,
-        "latch": cursor and cursor.latch and cursor.latch.reason,
+        "latch": cursor
+        and cursor.latch
+        and {
+            "reason": cursor.latch.reason,
+            "ours": {"number": cursor.latch.ours.number, "hash": cursor.latch.ours.hash},
+            "seen": {"number": cursor.latch.seen.number, "hash": cursor.latch.seen.hash},
+            "noticed_at_ms": cursor.latch.noticed_at_ms,
+            "resolve": f"chainbooks-indexer resolve --block-hash {cursor.latch.seen.hash}",
+        },
     }
 
 

@@ -26,6 +26,7 @@ from indexer.adapters.failover import FailoverNode
 from indexer.adapters.heads import Heads
 from indexer.adapters.kafka_publisher import KafkaPublisher
 from indexer.adapters.kafka_state import KafkaStateReader
+from indexer.adapters.kafka_streams import KafkaStreamsReader
 from indexer.adapters.kafka_topics import KafkaTopics, plans
 from indexer.adapters.node import Node
 from indexer.core.assemble import Assembler
@@ -34,6 +35,7 @@ from indexer.durable import read_state
 from indexer.errors import (
     ConfigurationRefused,
     DependencyAway,
+    Fenced,
     Latched,
     PublishingRefused,
     RetryableError,
@@ -42,8 +44,10 @@ from indexer.errors import (
 )
 from indexer.fetch import Fetcher
 from indexer.observe import Observer
+from indexer.patience import Patience
 from indexer.pipeline import Limits, Pipeline
-from indexer.session import ChainPlan, ContractStart
+from indexer.resolve import Outcome, Resolver
+from indexer.session import ChainPlan, ContractStart, judge_fencing
 from indexer.settings import IndexerSettings
 
 STOP_S: Final = 4.0  # SIGTERM to the end of everything but the health server
@@ -103,12 +107,50 @@ async def read_status(settings: IndexerSettings) -> ChainStatus:
     return ChainStatus(topics=topics, state=state, node_head=node_head, node_error=node_error)
 
 
+async def resolve(settings: IndexerSettings, block_hash: str, *, agreed: Callable[[Outcome], bool] | None) -> Outcome:
+    """Resolves a latched chain. ``agreed`` is shown what would be done, and decides; None: it is done at once.
+
+    Raises as Resolver.resolve; Superseded when another instance took the chain over meanwhile.
+    """
+    registry, instance_id = registry_of(settings), _instance_id(settings)
+    chain = _chain_plan(settings, registry, instance_id=instance_id)
+    kafka, own, clock = settings.kafka, settings.indexer, SystemClock()
+    await _admin(settings).check(plans(topics_of(settings), partitions=kafka.partitions))
+    state = KafkaStateReader(bootstrap_servers=kafka.bootstrap_servers, timeout_s=own.kafka_timeout_s)
+    measures = telemetry.start(service="chainbooks-indexer", instance=instance_id, chain=settings.chain.name)
+    async with AsyncExitStack() as stack:
+        stack.callback(measures.shutdown)
+        observer = Observer(measures, chain=settings.chain.name, head_lag_max_s=own.head_lag_max_s)
+        nodes = [Node(rpc) for rpc in await _rpcs(settings, stack)]
+        alone = [FailoverNode([node], chain_id=settings.chain.id) for node in nodes]
+        resolver = Resolver(
+            chain=chain,
+            fetcher=_fetcher(settings, registry, FailoverNode(nodes, chain_id=settings.chain.id)),
+            witnesses=[_fetcher(settings, registry, node) for node in alone],
+            state=state,
+            streams=KafkaStreamsReader(
+                bootstrap_servers=kafka.bootstrap_servers, topics=topics_of(settings), timeout_s=own.kafka_timeout_s
+            ),
+            publisher=lambda: _publisher(settings),
+            clock=clock,
+            patience=Patience(clock=clock, observer=observer, chain=settings.chain.name),
+            start_timeout_s=own.start_timeout_s,
+            kafka_tx_bytes_max=own.kafka_tx_bytes_max,
+        )
+        shown = None if agreed is None else await resolver.look(block_hash)
+        if agreed is not None and shown is not None and not agreed(shown):
+            return shown
+        try:
+            return await resolver.resolve(block_hash, shown=shown.incident if shown else None)
+        except Fenced:
+            await judge_fencing(chain, state=state, clock=clock)
+            raise
+
+
 async def run(settings: IndexerSettings) -> int:
     """Follows the chain until SIGTERM or SIGINT. Returns the exit code."""
     registry = registry_of(settings)
-    topics = topics_of(settings)
-    name = settings.indexer.instance_id or f"{socket.gethostname()}-{os.getpid()}"
-    instance_id = f"{name}-{secrets.token_hex(4)}"  # two processes with one configured name are still two
+    instance_id = _instance_id(settings)
     structlog.contextvars.bind_contextvars(chain=settings.chain.name)
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -137,7 +179,7 @@ async def run(settings: IndexerSettings) -> int:
         )
         node = FailoverNode([Node(rpc) for rpc in await _rpcs(settings, stack)], chain_id=settings.chain.id)
         heads = Heads(settings.chain.rpc_ws.get_secret_value() if settings.chain.rpc_ws else None)
-        pipeline = _pipeline(settings, registry, node, heads, observer, instance_id=instance_id, topics=topics)
+        pipeline = _pipeline(settings, registry, node, heads, observer, instance_id=instance_id)
         gc.collect()
         gc.freeze()  # what start-up made stays: else a full collection in the middle of a block takes 100 ms
         return await _serve(settings, pipeline, node, heads, observer, stop)
@@ -212,25 +254,10 @@ def _pipeline(
     observer: Observer,
     *,
     instance_id: str,
-    topics: Topics,
 ) -> Pipeline:
     kafka, own = settings.kafka, settings.indexer
-    addresses, topic0s = registry.watched()
-    assembler = Assembler(
-        chain_id=settings.chain.id, dispatch=registry.dispatch, partition_of=partitioner(kafka.partitions)
-    )
-    plan = ChainPlan(
-        chain_id=settings.chain.id,
-        partitions=kafka.partitions,
-        topics=topics,
-        instance_id=instance_id,
-        lease_ms=int(own.lease_s * 1000),
-        registry=registry.records(),
-        starts=[ContractStart(contract=c.name, start_block=c.start_block) for c in registry.contracts],
-        unfinalized_bytes_max=own.unfinalized_bytes_max,
-    )
     return Pipeline(
-        chain=plan,
+        chain=_chain_plan(settings, registry, instance_id=instance_id),
         limits=Limits(
             poll_s=own.poll_s,
             range_blocks_max=own.range_blocks_max,
@@ -239,24 +266,49 @@ def _pipeline(
             start_timeout_s=own.start_timeout_s,
             outage_max_s=own.outage_max_s,
         ),
-        fetcher=Fetcher(
-            node,
-            assembler=assembler,
-            addresses=addresses,
-            topic0s=topic0s,
-            finality=settings.chain.finality,
-        ),
+        fetcher=_fetcher(settings, registry, node),
         state=KafkaStateReader(bootstrap_servers=kafka.bootstrap_servers, timeout_s=own.kafka_timeout_s),
-        publisher=lambda: KafkaPublisher(
-            bootstrap_servers=kafka.bootstrap_servers,
-            transactional_id=f"{kafka.topic_prefix}indexer-{settings.chain.id}",
-            topics=topics,
-            timeout_s=own.kafka_timeout_s,
-        ),
+        publisher=lambda: _publisher(settings),
         heads=heads,
         clock=SystemClock(),
         observer=observer,
     )
+
+
+def _chain_plan(settings: IndexerSettings, registry: Registry, *, instance_id: str) -> ChainPlan:
+    return ChainPlan(
+        chain_id=settings.chain.id,
+        partitions=settings.kafka.partitions,
+        topics=topics_of(settings),
+        instance_id=instance_id,
+        lease_ms=int(settings.indexer.lease_s * 1000),
+        registry=registry.records(),
+        starts=[ContractStart(contract=c.name, start_block=c.start_block) for c in registry.contracts],
+        unfinalized_bytes_max=settings.indexer.unfinalized_bytes_max,
+    )
+
+
+def _fetcher(settings: IndexerSettings, registry: Registry, node: FailoverNode) -> Fetcher:
+    addresses, topic0s = registry.watched()
+    assembler = Assembler(
+        chain_id=settings.chain.id, dispatch=registry.dispatch, partition_of=partitioner(settings.kafka.partitions)
+    )
+    return Fetcher(node, assembler=assembler, addresses=addresses, topic0s=topic0s, finality=settings.chain.finality)
+
+
+def _publisher(settings: IndexerSettings) -> KafkaPublisher:
+    return KafkaPublisher(
+        bootstrap_servers=settings.kafka.bootstrap_servers,
+        transactional_id=f"{settings.kafka.topic_prefix}indexer-{settings.chain.id}",
+        topics=topics_of(settings),
+        timeout_s=settings.indexer.kafka_timeout_s,
+    )
+
+
+def _instance_id(settings: IndexerSettings) -> str:
+    """Two processes with one configured name are still two."""
+    name = settings.indexer.instance_id or f"{socket.gethostname()}-{os.getpid()}"
+    return f"{name}-{secrets.token_hex(4)}"
 
 
 def _admin(settings: IndexerSettings) -> KafkaTopics:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from indexer.core.assemble import PlacedLog
 from indexer.core.blocks import Header
 from indexer.core.compose import KafkaTx
+from indexer.core.history import StreamRecord
+from indexer.core.state import StreamKind
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +86,23 @@ class StatePort(Protocol):
         """The newest committed value of a key, read from the end backwards; None when there is none."""
 
     async def any_records(self, topic: str, partitions: int) -> bool: ...
+
+
+class StreamsPort(Protocol):
+    """Reads the published streams back."""
+
+    async def read(
+        self,
+        kind: StreamKind,
+        partitions: int,
+        *,
+        from_ms: int,
+        to_the_very_end: bool,
+        take: Callable[[StreamRecord], None],
+    ) -> None:
+        """Gives ``take`` every committed record from the first one whose time is ``from_ms`` or later; 0: from the
+        stream's begin. ``to_the_very_end`` as in StatePort.
+        """
 
 
 class HeadsPort(Protocol):

@@ -237,10 +237,12 @@ class Rig:
                 seqs[record.partition] = seq
                 streams.add(header(record, "stream_id"))
                 body = json.loads(record.value)
-                if body["op"] in ("applied", "retracted"):
-                    assert body["revision"] == revisions.get(body["event_id"], 0) + 1
-                    assert (body["revision"] % 2 == 1) == (body["op"] == "applied")
-                    revisions[body["event_id"]] = body["revision"]
+                if body["op"] == "watermark":
+                    continue
+                before = revisions.get(body["event_id"], 0)
+                assert body["revision"] > before if topic == self.topics.final else body["revision"] == before + 1
+                assert (body["revision"] % 2 == 1) == (body["op"] in ("applied", "finalized", "rejected"))
+                revisions[body["event_id"]] = body["revision"]
             assert len(streams) <= 1
 
     async def standing(self) -> list[dict[str, Any]]:
@@ -252,6 +254,20 @@ class Rig:
             else:
                 del standing[event["event_id"]]
         return sorted(standing.values(), key=lambda e: (e["block_number"], e["log_index"]))
+
+    async def finals(self) -> list[tuple[int, str, int]]:
+        """What stands on the final topic, in chain order: (block, block hash, log index)."""
+        standing: dict[str, tuple[int, str, int]] = {}
+        for record in await self.read(self.topics.final):
+            if header(record, "op") == "watermark":
+                continue
+            body = json.loads(record.value)
+            if body["op"] == "finalized":
+                assert body["event_id"] not in standing
+                standing[body["event_id"]] = (body["block_number"], body["block_hash"], body["log_index"])
+            else:
+                del standing[body["event_id"]]
+        return sorted(standing.values())
 
     async def on_chain(self) -> list[tuple[int, str, int]]:
         """What the node says now: (block, block hash, log index) of every log of the contract."""

@@ -54,7 +54,7 @@ logs: setup-python ## show the end of each part's log
 psql: setup-python ## open psql on the ledger's database (ROLE=chainbooks_reader); the demo's: .local/demo/psql
 	@$(LOCAL) psql --role $(ROLE)
 
-topics: setup-python ## list the topics with their partitions and records
+topics: setup-python ## list the topics with their partitions and offsets
 	@$(LOCAL) topics
 
 tail: setup-python ## print payment events as they come (CONTRACT=name for one description)

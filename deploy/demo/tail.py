@@ -6,47 +6,44 @@ import asyncio
 import contextlib
 import tomllib
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from aiokafka import AIOKafkaConsumer
-from aiokafka.structs import TopicPartition
 
-from contracts.messages import Topics, decode_event
+from contracts.messages import Topics
+from deploy.local import topics
+from deploy.local.failure import LocalError
 from deploy.local.paths import layout
-from deploy.local.topics import format_event
+from deploy.runtime import exit_codes
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
+@app.command()
 def tail(
     config: Annotated[Path | None, typer.Option(help="The run's chainbooks.toml; the last demo's.")] = None,
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = False,
 ) -> None:
     """Print what the events topic holds, retractions included."""
-    settings = tomllib.loads((config or layout().root / "demo" / "chainbooks.toml").read_text(encoding="utf-8"))
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_tail(settings["chain"]["name"], settings["kafka"], follow=follow))
-
-
-async def _tail(chain: str, kafka: dict[str, str | int], *, follow: bool) -> None:
-    topic = Topics(chain=chain, prefix=str(kafka["topic_prefix"])).events
-    partitions = [TopicPartition(topic, number) for number in range(int(kafka["partitions"]))]
-    consumer = AIOKafkaConsumer(
-        bootstrap_servers=kafka["bootstrap_servers"],
-        isolation_level="read_committed",
-        enable_auto_commit=False,
-        auto_offset_reset="earliest",
-    )
-    await consumer.start()
+    path = config or layout().root / "demo" / "chainbooks.toml"
     try:
-        consumer.assign(partitions)
-        while (batches := await consumer.getmany(timeout_ms=1_000)) or follow:
-            for records in batches.values():
-                for record in records:
-                    if dict(record.headers).get("op") != b"watermark":
-                        typer.echo(format_event(decode_event(record.value or b"")))
-    finally:
-        await consumer.stop()
+        settings = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as exc:
+        typer.echo(f"{path} cannot be read: {exc.strerror}\n  → make demo writes it", err=True)
+        raise typer.Exit(exit_codes.USAGE) from exc
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            asyncio.run(_tail(settings["chain"]["name"], settings["kafka"], follow=follow))
+    except LocalError as exc:
+        typer.echo(str(exc), err=True)
+        raise typer.Exit(exit_codes.DEPENDENCY) from exc
+
+
+async def _tail(chain: str, kafka: dict[str, Any], *, follow: bool) -> None:
+    names = Topics(chain=chain, prefix=kafka["topic_prefix"])
+    async for line in topics.tail(kafka["bootstrap_servers"], names, follow=follow):
+        typer.echo(line)
 
 
 if __name__ == "__main__":
-    typer.run(tail)
+    app()

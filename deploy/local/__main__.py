@@ -13,6 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 from aiokafka.errors import KafkaError
 
+from contracts.messages import Topics
 from deploy.local import compose, configuration, doctor, setup, stack, topics
 from deploy.local.configuration import Running
 from deploy.local.daemon import Daemon
@@ -94,15 +95,15 @@ def psql(role: Annotated[str, typer.Option(help="Whom to connect as.")] = postgr
 
 @app.command("topics")
 def topics_command() -> None:
-    """List the topics with their partitions and records."""
+    """List the topics with their partitions and offsets (commit markers take some, so records are fewer)."""
     for line in asyncio.run(topics.list_topics(_running().kafka)):
-        print(f"{line.name:<44} {line.partitions:>3} partitions {line.records:>9} records")
+        print(f"{line.name:<44} {line.partitions:>3} partitions {line.offsets:>9} offsets")
 
 
 @app.command()
 def tail(
     contract: Annotated[str, typer.Option(help="Name of a description; all of them without it.")] = "",
-    last: Annotated[int, typer.Option(min=0, help="How many earlier records of each partition.")] = 20,
+    last: Annotated[int, typer.Option(min=0, help="How many earlier offsets of each partition.")] = 20,
     follow: Annotated[bool, typer.Option(help="Go on until Ctrl-C.")] = True,
 ) -> None:
     """Print payment events as they come."""
@@ -123,7 +124,8 @@ def clean() -> None:
 
 
 async def _tail(running: Running, *, contract: str, last: int, follow: bool) -> None:
-    async for line in topics.tail(running.kafka, contract=contract, last=last, follow=follow):
+    local = Topics(chain=configuration.CHAIN)
+    async for line in topics.tail(running.kafka, local, contract=contract, last=last, follow=follow):
         print(line, flush=True)
 
 

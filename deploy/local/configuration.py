@@ -17,6 +17,7 @@ from deploy.local.paths import REPOSITORY, Layout
 
 PREFIX: Final = "CHAINBOOKS_LOCAL_"
 DATABASE: Final = "chainbooks"
+CHAIN: Final = "local"
 CHAIN_ID: Final = 31337
 
 Port = Annotated[int, Field(ge=1024, le=65535)]
@@ -98,11 +99,17 @@ def remembered(layout: Layout) -> Running | None:
         return None
 
 
+def differing(before: LocalSettings, now: LocalSettings) -> list[str]:
+    """One line for each setting that is not the same: its variable, what it was, what it is."""
+    old, new = before.model_dump(), now.model_dump()
+    return [f"{PREFIX}{name.upper()} was {old[name]}, is {new[name]}" for name in old if old[name] != new[name]]
+
+
 def write(layout: Layout, running: Running) -> None:
     """``.local/chainbooks.toml`` for ``--config``, and the same as variables in ``.local/env``; mode 0600."""
     sections: dict[str, dict[str, object]] = {
         "chain": {
-            "name": "local",
+            "name": CHAIN,
             "id": CHAIN_ID,
             "rpc_http": [f"http://{running.rpc}"],
             "rpc_ws": f"ws://{running.rpc}",

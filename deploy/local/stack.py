@@ -79,7 +79,8 @@ def up(layout: Layout, settings: LocalSettings, say: Say) -> Running:
     """Starts what does not run and waits until all of it is ready. Raises LocalError."""
     running = configuration.remembered(layout)
     if running is not None and running.settings != settings:
-        raise LocalError("the stack was started with other settings", why=str(running.settings), do="make down first")
+        why = "\n".join(configuration.differing(running.settings, settings))
+        raise LocalError("the stack was started with other settings", why=why, do="make down first")
     try:
         return _up(layout, settings, running, say)
     except BaseException:

@@ -40,8 +40,7 @@ class Server(Protocol):
 def start(servers: Sequence[Server], *, timeout_s: float = 60.0) -> None:
     """Launches what does not run yet, then waits until all are ready. Raises LocalError naming the part that is not."""
     fresh = [server for server in servers if server.daemon.pid() is None]
-    for server in fresh:
-        _claim_ports(server)
+    _claim_ports(fresh)
     try:
         for server in fresh:
             server.launch()
@@ -73,11 +72,18 @@ def await_ready(server: Server, *, deadline: float) -> None:
         time.sleep(POLL_S)
 
 
-def _claim_ports(server: Server) -> None:
-    for setting, port in server.ports.items():
-        if not ports.is_free(port):
-            raise LocalError(
-                f"{server.daemon.name} cannot start: port {port} is taken",
-                why=ports.holder(port),
-                do=f"stop that process, or choose another port with {setting}=<port>",
-            )
+def _claim_ports(servers: Sequence[Server]) -> None:
+    """Raises LocalError with every port that is taken, so that one try is enough to find them all."""
+    taken = [
+        (server.daemon.name, setting, port)
+        for server in servers
+        for setting, port in server.ports.items()
+        if not ports.is_free(port)
+    ]
+    if taken:
+        others = " ".join(f"{setting}=<port>" for _, setting, _ in taken)
+        raise LocalError(
+            "\n".join(f"{name} cannot start: port {port} is taken" for name, _, port in taken),
+            why="\n".join(f"{port}: {ports.holder(port)}" for _, _, port in taken),
+            do=f"stop what listens there, or choose: {others} make up",
+        )

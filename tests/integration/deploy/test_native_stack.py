@@ -60,6 +60,11 @@ def test_up_status_down_and_up_again_where_it_was(command: LocalCommand) -> None
     assert _pids(command) == pids, "running parts are left alone"
     assert command.run("status").returncode == 0
     assert command.run("topics").returncode == 0
+    tail = command.run("tail")
+    assert tail.returncode == 3, "nothing to wait for"
+    assert (
+        tail.stderr == "there is no topic payments.local.events.v1 yet\n  → chainbooks-indexer topics ensure makes it\n"
+    )
 
     settings = load(Settings, command.folder / "chainbooks.toml")
     assert settings.chain.rpc_http[0].get_secret_value() == f"http://127.0.0.1:{command.port('ANVIL_PORT')}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.local import configuration
+from deploy.local import configuration, stack
 from deploy.local.configuration import LocalSettings, Running
 from deploy.local.failure import LocalError
 from deploy.local.paths import Layout
@@ -55,6 +55,17 @@ def test_file_and_variables_say_the_same(layout: Layout, running: Running, monke
     monkeypatch.chdir(layout.root)
     layout.config.unlink()
     assert load(Settings) == from_file
+
+
+def test_another_up_with_other_settings_names_the_ones_that_differ(layout: Layout, running: Running) -> None:
+    configuration.remember(layout, running)
+    with pytest.raises(LocalError) as caught:
+        stack.up(layout, LocalSettings(kafka_heap_mb=300, anvil_port=22000), print)
+    assert str(caught.value).splitlines()[1:] == [
+        "  CHAINBOOKS_LOCAL_ANVIL_PORT was 21545, is 22000",
+        "  CHAINBOOKS_LOCAL_KAFKA_HEAP_MB was 512, is 300",
+        "  → make down first",
+    ]
 
 
 def test_files_with_a_password_are_for_us_only(layout: Layout, running: Running) -> None:

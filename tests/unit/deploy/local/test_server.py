@@ -90,3 +90,16 @@ def test_a_taken_port_is_told_before_anything_is_started(tmp_path: Path) -> None
     assert f"second cannot start: port {second.port} is taken" in str(caught.value)
     assert "CHAINBOOKS_LOCAL_PART_PORT=<port>" in str(caught.value)
     assert not first.daemon.pid_file.exists()
+
+
+def test_all_taken_ports_are_told_at_once(tmp_path: Path) -> None:
+    first, second = part(tmp_path, name="first"), part(tmp_path, name="second")
+    with (
+        socket.create_server(("127.0.0.1", first.port)),
+        socket.create_server(("127.0.0.1", second.port)),
+        pytest.raises(LocalError) as caught,
+    ):
+        server.start([first, second], timeout_s=5)
+    said = str(caught.value)
+    assert f"first cannot start: port {first.port} is taken\nsecond cannot start: port {second.port} is taken" in said
+    assert said.count("CHAINBOOKS_LOCAL_PART_PORT=<port>") == 2

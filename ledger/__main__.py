@@ -177,6 +177,24 @@ def rebuild(
     raise typer.Exit(exit_codes.OK if found.comparison.equal else exit_codes.DIFFERENCE)
 
 
+@commands.command()
+def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Check the books against themselves, in one snapshot; chainbooks-ledger run may go on meanwhile.
+
+    Recomputes the record chain from the journal, adds up postings, mirrors contra entries, follows positions,
+    promotion, clearing and quarantine, and trusts no constraint. Only reads. Every failure is named with its account,
+    entry or stream, and with what to do. Exit codes: 0 all checks passed, 1 a failure, 2 settings or schema do not fit,
+    3 Postgres away.
+    """
+    settings = _settings(config)
+    results = _perform(proof.verify(settings))
+    if as_json:
+        cli.print_json(reports.verify_document(settings.chain.name, results))
+    else:
+        reports.print_verify(settings.chain.name, results)
+    raise typer.Exit(exit_codes.OK if all(result.passed for result in results) else exit_codes.DIFFERENCE)
+
+
 @commands.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings and registry without connecting to anything; print what is effective, without secrets."""

@@ -16,8 +16,10 @@ from ledger.adapters.postgres import close, connect
 from ledger.adapters.promotion_store import PromotionStore
 from ledger.adapters.rebuilt_schema import Begun, rebuilt_schema
 from ledger.adapters.registry import Registry
+from ledger.adapters.verification import verify_books
 from ledger.app import topics_of
 from ledger.comparison import Comparison, compare
+from ledger.core.verification import Result
 from ledger.errors import ConfigurationRefused
 from ledger.observe import Observer
 from ledger.ports import Partition
@@ -79,13 +81,9 @@ async def rebuild(
 
 async def _live_positions(settings: LedgerSettings) -> dict[Partition, int]:
     """Where the live streams stand. Raises ConfigurationRefused when they are not of these topics."""
-    topics = topics_of(settings)
-    connection = await connect(settings.postgres.dsn.get_secret_value(), name="chainbooks-ledger rebuild")
-    try:
-        await books.check_schema(connection)
-    finally:
-        await close(connection)
-    async with reading(settings.postgres.dsn.get_secret_value(), chain_id=settings.chain.id) as live:
+    topics, dsn = topics_of(settings), settings.postgres.dsn.get_secret_value()
+    await _check_schema(dsn)
+    async with reading(dsn, chain_id=settings.chain.id) as live:
         streams = await live.streams()
     wanted = {Partition(t, n) for t in (topics.events, topics.rejected) for n in range(settings.kafka.partitions)}
     if streams.keys() != wanted:
@@ -150,3 +148,24 @@ async def _compare(settings: LedgerSettings, schema: str, folded_before: dict[Pa
         reading(dsn, chain_id=chain_id, schema=schema) as rebuilt,
     ):
         return await compare(live, rebuilt, folded_before=folded_before)
+
+
+async def verify(settings: LedgerSettings) -> list[Result]:
+    """Checks the live books against themselves, in one snapshot, beside whoever writes. Never writes.
+
+    Raises DatabaseUnavailable, ConfigurationRefused.
+    """
+    dsn = settings.postgres.dsn.get_secret_value()
+    await _check_schema(dsn)
+    async with reading(dsn, chain_id=settings.chain.id) as live:
+        if not await live.streams():
+            raise ConfigurationRefused(f"there are no books of chain {settings.chain.name}: was the ledger ever run?")
+        return await verify_books(live)
+
+
+async def _check_schema(dsn: str) -> None:
+    connection = await connect(dsn, name="chainbooks-ledger proof")
+    try:
+        await books.check_schema(connection)
+    finally:
+        await close(connection)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -15,6 +15,7 @@ from rich.table import Table
 from contracts.posting import Posting
 from ledger.comparison import AccountDifference, Comparison, EntryDifference
 from ledger.core.journal import AccountAt, JournalEntry, changed_fields
+from ledger.core.verification import Result
 from ledger.proof import Rebuilt
 from ledger.rebuild import Progress as Step
 
@@ -230,6 +231,42 @@ def _account_document(difference: AccountDifference) -> dict[str, Any]:
     assert account is not None
     sums = {name.replace(" ", "_"): {"live": one, "rebuilt": other} for name, one, other in _sums(difference)}
     return {"account": account.code, "asset": account.asset, **sums}
+
+
+def verify_document(chain: str, results: Sequence[Result]) -> dict[str, Any]:
+    """The result for scripts."""
+    return {
+        "chain": chain,
+        "passed": all(result.passed for result in results),
+        "checks": [
+            {
+                "check": result.check.name,
+                "compared": result.compared,
+                "failing": result.failing,
+                "failures": list(result.failures),
+                "advice": None if result.passed else result.check.advice,
+            }
+            for result in results
+        ],
+    }
+
+
+def print_verify(chain: str, results: Sequence[Result]) -> None:
+    """A table of the checks; below it every failure, and what to do."""
+    out = Console(soft_wrap=True)
+    table = Table("check", "what was compared", "result", title=f"books of chain {chain}, against themselves")
+    for result in results:
+        table.add_row(result.check.name, result.compared, "ok" if result.passed else f"{result.failing:,} FAILED")
+    out.print(table)
+    failed = [result for result in results if not result.passed]
+    for result in failed:
+        _say(out, f"FAILED {result.check.name}")
+        for failure in result.failures:
+            _say(out, f"  {failure}")
+        if result.failing > len(result.failures):
+            _say(out, f"  and {result.failing - len(result.failures):,} more")
+        _say(out, f"  what to do: {result.check.advice}")
+    _say(out, f"{len(results) - len(failed)} of {len(results)} checks passed")
 
 
 def _say(out: Console, text: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
+from typing import Final
 
 from deploy.runtime import telemetry
 from ledger.adapters import books
@@ -12,10 +13,11 @@ from ledger.adapters.batch_store import BatchStore
 from ledger.adapters.books_reader import reading
 from ledger.adapters.kafka_reader import KafkaReader
 from ledger.adapters.kafka_topics import check_topics
-from ledger.adapters.postgres import close, connect
+from ledger.adapters.postgres import close, connect, translated
 from ledger.adapters.promotion_store import PromotionStore
 from ledger.adapters.rebuilt_schema import Begun, rebuilt_schema
 from ledger.adapters.registry import Registry
+from ledger.adapters.statements import statements
 from ledger.adapters.verification import verify_books
 from ledger.app import topics_of
 from ledger.comparison import Comparison, compare
@@ -25,6 +27,8 @@ from ledger.observe import Observer
 from ledger.ports import Partition
 from ledger.rebuild import Progress, Rebuild
 from ledger.settings import LedgerSettings
+
+INCIDENTS: Final = statements("incidents")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +119,7 @@ async def _fold(
         bootstrap_servers=kafka.bootstrap_servers, topic=topics.registry, dsn=dsn, chain_id=chain_id, schema=schema
     )
     await registry.refresh()
+    await _take_over_incidents(settings, schema)
     reader = KafkaReader(
         bootstrap_servers=kafka.bootstrap_servers,
         client_id=f"chainbooks-ledger-rebuild-{schema}",
@@ -136,9 +141,26 @@ async def _fold(
             tell=tell,
         )
         await work.run(partitions, ends)
+        while await _take_over_incidents(settings, schema):  # accepted meanwhile: what stopped there goes on
+            await work.run(partitions, ends)
     finally:
         measures.shutdown()
     return work.not_promoted
+
+
+async def _take_over_incidents(settings: LedgerSettings, schema: str) -> int:
+    """Acceptances of the live books are an input of the fold. Returns how many were new."""
+    dsn, chain_id = settings.postgres.dsn.get_secret_value(), settings.chain.id
+    live = await connect(dsn, name="chainbooks-ledger rebuild")
+    rebuilt = await connect(dsn, name="chainbooks-ledger rebuild", schema=schema)
+    try:
+        with translated("accepted incidents cannot be taken over"):
+            rows = await live.fetch(INCIDENTS["all_accepted"], chain_id)
+            added = [await rebuilt.fetchval(INCIDENTS["take_over"], chain_id, *row) for row in rows]
+    finally:
+        await close(live)
+        await close(rebuilt)
+    return sum(1 for each in added if each is not None)
 
 
 async def _compare(settings: LedgerSettings, schema: str, folded_before: dict[Partition, int]) -> Comparison:

@@ -65,7 +65,12 @@ class Rebuild:
 
         Returns also when a partition stopped: its stream's row says why. Raises RetryableError, FatalError.
         """
-        self._progress = replace(self._progress, offsets_total=sum(ends.values()), partitions=len(partitions))
+        self._progress = Progress(
+            stage="folding",
+            offsets_total=sum(ends.values()),
+            records=self._progress.records,
+            partitions=len(partitions),
+        )
         room = asyncio.Semaphore(PARTITIONS_AT_ONCE)
 
         async def in_turn(partition: Partition) -> None:

@@ -129,7 +129,7 @@ def _stream(row: Any) -> StreamAt:
 def _entry(row: Any) -> JournalEntry:
     (entry_id, event_id, ordinal, chain_id, block_number, block_hash, block_timestamp, tx_hash, tx_index, log_index,
      address, contract, event, book, subject, version, contract_seq, args, correlation, late, accounting_date,
-     debits, credits_, assets, amounts) = row  # fmt: skip
+     incident_id, debits, credits_, assets, amounts) = row  # fmt: skip
     return JournalEntry(
         seq=entry_id & (1 << SEQ_BITS) - 1,
         event_id="0x" + event_id.hex(),
@@ -152,6 +152,7 @@ def _entry(row: Any) -> JournalEntry:
         correlation=correlation,
         late=late,
         accounting_date=accounting_date,
+        incident_id=incident_id,
         lines=()
         if debits is None
         else tuple(

@@ -42,6 +42,7 @@ class JournalEntry(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     correlation: str
     late: bool
     accounting_date: str
+    incident_id: str | None
     lines: tuple[Posting, ...]
 
 
@@ -79,6 +80,7 @@ class JournalDigest:
                     entry.correlation,
                     entry.late,
                     entry.accounting_date,
+                    entry.incident_id,
                 ]
             )
         )

@@ -74,6 +74,8 @@ CHECKS: Final = (
     ),
     Check(name="quarantine", compares="{quarantined:,} quarantined records with streams and entries",
           statement="quarantine"),
+    Check(name="incidents", compares="{entries:,} entries with {incidents:,} accepted incidents",
+          statement="incidents"),
     Check(
         name="descriptions",
         compares="{entries:,} entries with {descriptions:,} descriptions",

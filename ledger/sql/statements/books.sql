@@ -32,6 +32,7 @@ SELECT
     e.correlation::TEXT AS correlation,
     e.late,
     e.accounting_date::TEXT AS accounting_date,
+    e.incident_id,
     l.debits,
     l.credits,
     l.assets,

@@ -13,6 +13,23 @@ VALUES ($1, $2, $3, $4)
 ON CONFLICT DO NOTHING
 RETURNING accepted_at;
 
+-- name: all_accepted
+-- Every acceptance: an input of the fold, that a rebuild needs.
+SELECT
+    incident_id,
+    accepted_at,
+    accepted_by,
+    reason
+FROM ledger.incident
+WHERE chain_id = $1;
+
+-- name: take_over
+-- An acceptance of the live books, for a rebuild. No row: it is there.
+INSERT INTO ledger.incident (chain_id, incident_id, accepted_at, accepted_by, reason)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+RETURNING incident_id;
+
 -- name: known
 -- Incidents that were accepted or that a partition waits for; only $2, if it is given.
 SELECT

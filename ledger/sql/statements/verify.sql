@@ -26,6 +26,7 @@ SELECT
         WHERE s.chain_id = $1
     ) AS batches,
     (SELECT count(*) FROM ledger.quarantine AS q WHERE q.chain_id = $1) AS quarantined,
+    (SELECT count(*) FROM ledger.incident AS i WHERE i.chain_id = $1) AS incidents,
     (SELECT count(*) FROM ledger.registry AS r WHERE r.chain_id = $1) AS descriptions,
     (SELECT h.final_number FROM ledger.chain_head AS h WHERE h.chain_id = $1) AS final_number;
 
@@ -349,11 +350,13 @@ ORDER BY p.batch_id
 LIMIT $2;
 
 -- name: promotion
--- The chain's head is where every partition has been, as its history says, on the block that the entries are of.
+-- The chain's head is where every partition has been, as its history says, on the block that the entries are of. An
+-- incident that was booked since may have replaced that block.
 WITH head AS (
     SELECT
         h.final_number,
-        h.final_hash
+        h.final_hash,
+        h.promoted_at
     FROM ledger.chain_head AS h
     WHERE h.chain_id = $1
 ),
@@ -382,7 +385,12 @@ problem AS (
         format('names another hash than the chain''s head for final block %s', h.final_number) AS detail
     FROM ledger.stream AS s
     INNER JOIN head AS h ON s.finalized_number = h.final_number
-    WHERE s.chain_id = $1 AND s.kind = 'events' AND s.finalized_hash <> h.final_hash
+    WHERE
+        s.chain_id = $1 AND s.kind = 'events' AND s.finalized_hash <> h.final_hash
+        AND NOT EXISTS (
+            SELECT FROM ledger.entry AS i
+            WHERE i.chain_id = $1 AND i.incident_id IS NOT NULL AND i.recorded_at >= h.promoted_at
+        )
     UNION ALL
     SELECT
         format('chain %s', $1::BIGINT) AS subject,
@@ -397,7 +405,7 @@ problem AS (
     FROM ledger.entry AS e
     INNER JOIN head AS h ON e.block_number = h.final_number
     WHERE
-        e.chain_id = $1 AND e.ordinal % 2 = 1 AND e.block_hash <> h.final_hash
+        e.chain_id = $1 AND e.ordinal % 2 = 1 AND e.incident_id IS NULL AND e.block_hash <> h.final_hash
         AND NOT EXISTS (
             SELECT FROM ledger.entry AS r
             WHERE r.event_id = e.event_id AND r.ordinal = e.ordinal + 1 AND r.event_at = e.event_at
@@ -466,6 +474,18 @@ WHERE
         )
     )
 ORDER BY q.quarantine_id
+LIMIT $2;
+
+-- name: incidents
+-- What changed below finality was accepted by somebody.
+SELECT
+    'entry ' || e.entry_id AS subject,
+    format('belongs to incident %s, which nobody accepted', e.incident_id) AS detail,
+    count(*) OVER () AS failing
+FROM ledger.entry AS e
+LEFT JOIN ledger.incident AS i ON e.chain_id = i.chain_id AND e.incident_id = i.incident_id
+WHERE e.chain_id = $1 AND e.incident_id IS NOT NULL AND (i.incident_id IS NULL OR NOT e.late)
+ORDER BY e.entry_id
 LIMIT $2;
 
 -- name: descriptions

@@ -30,6 +30,7 @@ class Service:
     prefix: str
     folder: Path
     partitions: int = 1
+    deadline_s: float = DEADLINE_S
     rpc: str = "http://127.0.0.1:1"
     processes: list[asyncio.subprocess.Process] = field(default_factory=list)
     ports: dict[int, int] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Service:
             stderr=asyncio.subprocess.PIPE,
             env=self.environment(**settings),
         )
-        out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+        out, err = await asyncio.wait_for(process.communicate(), self.deadline_s)
         return process.returncode or 0, out.decode(), err.decode()
 
     async def start(self, **settings: str) -> asyncio.subprocess.Process:

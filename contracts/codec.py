@@ -187,8 +187,9 @@ def _amount(source: Source, event: TypedEvent, index: int, arg: str, asset: Asse
     """Writes the look-up of the asset; returns the expression of the Amount."""
     base_units = _text(event.abi, arg, writer.local[arg])
     match asset.source:
-        case "argument":
-            source.line(f"a{index} = asset_of({writer.local[asset.text]})", depth=2)
+        case "value":
+            assert asset.value is not None
+            source.line(f"a{index} = asset_of({writer.local[asset.value.name]})", depth=2)
         case "emitter":
             source.line(f"a{index} = EMITTER_ASSET", depth=2)
         case "constant":

@@ -33,6 +33,7 @@ def _address(text: str) -> str:
 Address = Annotated[str, AfterValidator(_address), Field(json_schema_extra={"pattern": "^0x[0-9a-fA-F]{40}$"})]
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$", description="lower case, digits and hyphens")]
 AbiName = Annotated[str, Field(min_length=1, max_length=1000)]
+AccountId = Annotated[str, Field(pattern=r"^[A-Za-z0-9_.\-]{1,128}$", description="as it stands in the account's code")]
 BlockNumber = Annotated[int, Field(ge=0, lt=2**63)]
 ChainId = Annotated[int, Field(ge=1, lt=2**63)]
 EventKind = Literal["money", "state", "info"]
@@ -51,14 +52,31 @@ class AmountEntry(Model):
     asset: AbiName = Field(description="an address argument, `native`, `emitter` or an address")
 
 
+class JoinEntry(Model):
+    """An earlier event of the same description, found by a key: the latest one that still stands."""
+
+    name: AbiName = Field(description="what the postings call it: `name.argument`")
+    event: AbiName = Field(description="an event of this description")
+    key: AbiName = Field(description="the argument of the earlier event that is looked for")
+    equals: AbiName | None = Field(
+        default=None, description="the value of this event that it equals; by default the argument of the same name"
+    )
+
+
 class PostingEntry(Model):
     """One transfer: one debit account, one credit account, one asset, one amount."""
 
+    for_: dict[AbiName, AbiName] = Field(
+        default={},
+        alias="for",
+        description="one transfer for each item: variable → array argument; several arrays go together, item by item",
+    )
     debit: str = Field(description="account: class:{book}:kind:subject:state, or `clearing`, `unattributed`")
     credit: str = Field(description="account: class:{book}:kind:subject:state, or `clearing`, `unattributed`")
-    asset: AbiName = Field(description="an address argument, `native`, `emitter` or an address")
+    asset: AbiName = Field(description="an address argument, `native`, `emitter`, a constant or an address")
     amount: str | int = Field(
-        description="an argument, the difference of two (`gross - fee`), or a number of base units"
+        description="an argument, the difference of two (`gross - fee`), a number of base units, or `remaining`:"
+        " what the debit account still owes"
     )
     signed: bool = Field(default=False, description="the amount may be negative: then debit and credit change places")
     when: str | list[str] = Field(
@@ -75,7 +93,14 @@ class EventDescription(Model):
     )
     correlation: dict[Name, AbiName] = Field(default={}, description="named ids that survive a reorg: name → argument")
     amounts: list[AmountEntry] = []
+    joins: list[JoinEntry] = Field(
+        default=[], description="earlier events whose arguments the postings use; a later join may use an earlier one"
+    )
     postings: list[PostingEntry] = []
+    withdraws: bool = Field(
+        default=False,
+        description="what it takes from one of our own accounts is paid out to the company, not lost as income",
+    )
 
 
 class MovementDescription(Model):
@@ -92,6 +117,12 @@ class ChainDeployment(Model):
     addresses: Annotated[list[Address], Field(max_length=100_000)]
     start_block: BlockNumber = Field(
         default=0, description="first block that is read; the first block with a log, or earlier"
+    )
+    constants: dict[AbiName, Address] = Field(
+        default={}, description="addresses on this chain of the names under `constants`"
+    )
+    own_accounts: list[AccountId] = Field(
+        default=[], max_length=1000, description="ids of accounts that belong to the company (fee accounts, treasuries)"
     )
 
 
@@ -143,6 +174,9 @@ class ContractDescription(Model):
     )
     sequence: AbiName | None = Field(
         default=None, description="argument of every money event that numbers them without gaps"
+    )
+    constants: list[AbiName] = Field(
+        default=[], description="names of addresses that differ from chain to chain; usable as an asset"
     )
     reconcile: list[ReconcileEntry] = []
     events: dict[AbiName, EventDescription]
@@ -231,6 +265,8 @@ class ContractDocument(Model):
     custody: bool
     default_inflow: str
     sequence: AbiName | None
+    constants: dict[AbiName, Address] = {}
+    own_accounts: list[AccountId] = []
     reconcile: list[ReconcileEntry]
     events: dict[AbiName, EventDescription]
     abi: list[dict[str, Any]]

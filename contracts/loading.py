@@ -155,7 +155,8 @@ def _contract(
     loaded: Loaded,
 ) -> TypedContract | None:
     abi = _abi(file, description, loaded)
-    if abi is None:
+    constants = _constants(file, description, chain, loaded)
+    if abi is None or constants is None:
         return None
     document = ContractDocument(
         format="chainbooks.contract.v1",
@@ -169,6 +170,8 @@ def _contract(
         custody=description.custody,
         default_inflow=description.default_inflow,
         sequence=description.sequence,
+        constants=constants,
+        own_accounts=sorted(set(chain.own_accounts)),
         reconcile=description.reconcile,
         events=description.events,
         abi=[*abi.event_items.values(), *abi.function_items.values()],
@@ -182,6 +185,24 @@ def _contract(
     getters = {f.signature for check in typed.checks for f in (check.function, check.asset_function) if f is not None}
     items = [*events, *(abi.function_items[signature] for signature in sorted(getters))]
     return dataclasses.replace(typed, document=document.model_copy(update={"abi": items}))
+
+
+def _constants(
+    file: File, description: ContractDescription, chain: ChainDeployment, loaded: Loaded
+) -> dict[str, str] | None:
+    """The addresses of the description's constants on this chain; the zero address where the contract is not."""
+    if not chain.addresses:
+        return dict.fromkeys(description.constants, NATIVE_ADDRESS)
+    for name in chain.constants.keys() - set(description.constants):
+        do = suggestion(name, description.constants)
+        loaded.problems.append(file.problem(("constants",), f"{name!r} is set, but is no constant", do))
+    missing = [name for name in description.constants if name not in chain.constants]
+    for name in missing:
+        where = f"chains.{loaded.chain_id}.constants.{name}"
+        loaded.problems.append(
+            file.problem(("constants",), f"{name!r} has no address on chain {loaded.chain_id}", f"add {where}")
+        )
+    return None if missing else {name: chain.constants[name] for name in sorted(description.constants)}
 
 
 def _abi(file: File, description: ContractDescription | CustodyDescription, loaded: Loaded) -> Abi | None:

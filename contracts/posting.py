@@ -8,12 +8,13 @@ guess.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 import msgspec
 
 from contracts.accounts import clearing_code, custody_code
+from contracts.description import ContractDocument
 from contracts.document import document_version, type_document
 from contracts.messages import PaymentEvent, asset_id
 from contracts.posting_source import compile_postings
@@ -21,7 +22,7 @@ from contracts.rules import AMOUNT_MAX
 from contracts.typed import TypedContract, TypedCustody, TypedMovement
 from contracts.values import Rejection
 
-__all__ = ["Posting", "PostingRules", "Rejection"]
+__all__ = ["NO_BOOKS", "Books", "Posting", "PostingRules", "Rejection", "join_text"]
 
 
 class Posting(msgspec.Struct, frozen=True):
@@ -33,7 +34,38 @@ class Posting(msgspec.Struct, frozen=True):
     amount: int  # base units, > 0
 
 
-EventPostings = Callable[[PaymentEvent], "tuple[Posting, ...] | Rejection"]
+class Books(Protocol):
+    """What the books know just before the event, for its book and its contract."""
+
+    def joined(self, event: str, argument: str, value: object) -> Mapping[str, Any] | None:
+        """The arguments of the latest standing event of that name whose argument has that value, or None."""
+        ...
+
+    def balance(self, account: str, asset: str) -> int:
+        """Debits minus credits of an account, base units; 0 for one that does not exist."""
+        ...
+
+
+class _NoBooks:
+    """An empty ledger."""
+
+    def joined(self, event: str, argument: str, value: object) -> Mapping[str, Any] | None:
+        return None
+
+    def balance(self, account: str, asset: str) -> int:
+        return 0
+
+
+NO_BOOKS: Books = _NoBooks()
+
+EventPostings = Callable[[PaymentEvent, Books], "Sequence[Posting] | Rejection"]
+
+
+def join_text(value: object) -> str:
+    """The value of a join's key as it is compared: the text of its JSON form."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return str(value)
 
 
 class PostingRules:
@@ -47,12 +79,14 @@ class PostingRules:
         chain_id: int,
         events: Mapping[str, EventPostings],
         inflow: Mapping[str, str],
+        join_keys: Mapping[str, tuple[str, ...]] | None = None,
     ) -> None:
         self.version = version
         self.contract = contract
         self.chain_id = chain_id
         self._events = dict(events)
         self._inflow = dict(inflow)
+        self._join_keys = dict(join_keys or {})
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> PostingRules:
@@ -63,10 +97,14 @@ class PostingRules:
             return _custody_rules(typed, version)
         return _claim_rules(typed, version)
 
-    def postings(self, event: PaymentEvent) -> tuple[Posting, ...] | Rejection:
-        """The transfers of an event, in the order of its rules. ``op`` is not looked at:
+    def join_keys(self, event: str) -> tuple[str, ...]:
+        """By which arguments later events look for an event of this name."""
+        return self._join_keys.get(event, ())
 
-        a retraction has the same postings.
+    def postings(self, event: PaymentEvent, books: Books = NO_BOOKS) -> tuple[Posting, ...] | Rejection:
+        """The transfers of an event, in the order of its rules. ``op`` is not looked at.
+
+        Raises only what ``books`` raises; it must not raise KeyError, TypeError or ValueError.
         """
         rule = self._events.get(event.event)
         if rule is None:
@@ -78,11 +116,12 @@ class PostingRules:
                 code="wrong_chain", reason=f"the event is of chain {event.chain_id}, the rules are of {self.chain_id}"
             )
         try:
-            return rule(event)
+            lines = rule(event, books)
         except (KeyError, TypeError, ValueError) as exc:
             return Rejection(
                 code="malformed_args", reason=f"arguments do not fit the description: {type(exc).__name__}: {exc}"[:300]
             )
+        return lines if isinstance(lines, Rejection) else tuple(lines)
 
     def default_inflow(self, address: str) -> str | None:
         """The account that is credited with inflow to this address that no claim explains.
@@ -92,13 +131,67 @@ class PostingRules:
         return self._inflow.get(address)
 
 
+def _remaining(books: Books, lines: Sequence[Posting], account: str, asset: str) -> int:
+    """What an account still owes (credits minus debits) after these lines."""
+    left = -books.balance(account, asset)
+    for line in lines:
+        if line.asset == asset:
+            left += line.amount * ((line.credit == account) - (line.debit == account))
+    return left
+
+
 def _claim_rules(typed: TypedContract, version: str) -> PostingRules:
     document = typed.document
-    events = {name: compile_postings(typed, event, Posting) for name, event in typed.events.items()}
+    events: dict[str, EventPostings] = {}
+    join_keys: dict[str, dict[str, None]] = {}
+    for name, event in typed.events.items():
+        events[name] = with_own_claims(
+            compile_postings(typed, event, Posting, _remaining), typed.document, withdraws=event.withdraws
+        )
+        for join in event.joins:
+            join_keys.setdefault(join.event, {})[join.key] = None
     inflow = {address: typed.default_inflow.for_emitter(address) for address in document.addresses}
     return PostingRules(
-        version=version, contract=document.contract, chain_id=document.chain_id, events=events, inflow=inflow
+        version=version,
+        contract=document.contract,
+        chain_id=document.chain_id,
+        events=events,
+        inflow=inflow,
+        join_keys={name: tuple(keys) for name, keys in join_keys.items()},
     )
+
+
+def with_own_claims(postings: EventPostings, document: ContractDocument, *, withdraws: bool) -> EventPostings:
+    """Also books what the company itself is owed: its claim on the contract against income.
+
+    A payment to the company takes the claim away against ``equity:B:owner``; a refund takes it away against income.
+    """
+    if not document.own_accounts:
+        return postings
+    book = document.book
+    claims = {
+        f"liabilities:{book}:account:{account}:{state}": f"assets:{book}:own-claim:{account}:-"
+        for account in document.own_accounts
+        for state in ("available", "held", "pending")
+    }
+    income, owner = f"income:{book}:fees:-:-", f"equity:{book}:owner:-:-"
+
+    def with_claims(event: PaymentEvent, books: Books) -> Sequence[Posting] | Rejection:
+        lines = postings(event, books)
+        if isinstance(lines, Rejection):
+            return lines
+        own = []
+        for line in lines:
+            gained, lost = claims.get(line.credit), claims.get(line.debit)
+            if gained == lost:
+                continue
+            if gained is not None:
+                own.append(Posting(gained, income, line.asset, line.amount))
+            if lost is not None:
+                own.append(Posting(owner if withdraws else income, lost, line.asset, line.amount))
+        return [*lines, *own]
+
+    return with_claims
 
 
 def _custody_rules(typed: TypedCustody, version: str) -> PostingRules:
@@ -119,7 +212,7 @@ def _movement(typed: TypedCustody, movement: TypedMovement) -> EventPostings:
         for address, wallet in document.wallets.items()
     }
 
-    def postings(event: PaymentEvent) -> tuple[Posting, ...] | Rejection:
+    def postings(event: PaymentEvent, books: Books) -> Sequence[Posting] | Rejection:
         args = event.args
         asset = assets.get(event.address)
         if asset is None:

@@ -2,40 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
-from contracts.abi import AbiEvent, AbiType
+from contracts.abi import AbiType
 from contracts.accounts import custody_code
 from contracts.messages import NATIVE_ADDRESS, asset_id
-from contracts.rules import AccountTemplate, AmountRule, Condition, PostingRule, Term
+from contracts.references import Reference
+from contracts.rules import AccountTemplate, AmountRule, Condition, Loop, PostingRule, Term
 from contracts.source import Source
 from contracts.typed import TypedContract, TypedEvent
 from contracts.values import JSON_NUMBER_BITS_MAX, Rejection
+
+LINES_MAX: Final = 10_000
 
 _NATIVE_REFUSED = Rejection(
     code="native_not_tracked",
     reason="an amount in the native coin, but the chain's native source is `none`; its assets file can say `events`",
 )
+_TOO_MANY = Rejection(code="too_many_lines", reason=f"more than {LINES_MAX} transfers; nothing was posted")
 
 
-def compile_postings(typed: TypedContract, event: TypedEvent, posting: type) -> Callable[[Any], Any]:
-    """``postings(event) -> tuple of posting(debit, credit, asset, amount) | Rejection``.
+def compile_postings(
+    typed: TypedContract, event: TypedEvent, posting: type, remaining: Callable[..., int]
+) -> Callable[[Any, Any], Any]:
+    """``postings(event, books) -> list of posting(debit, credit, asset, amount) | Rejection``.
 
-    May raise KeyError, TypeError, ValueError.
+    ``remaining(books, lines, account, asset)`` is what an account still owes. May raise KeyError, TypeError,
+    ValueError, and what ``books`` raises.
     """
-    return _Writer(typed, event, posting).compile()
+    return _Writer(typed, event, posting, remaining).compile()
 
 
 class _Writer:
-    def __init__(self, typed: TypedContract, event: TypedEvent, posting: type) -> None:
+    def __init__(self, typed: TypedContract, event: TypedEvent, posting: type, remaining: Callable[..., int]) -> None:
         self._document = typed.document
         self._event = event
         self._source = Source(f"postings {typed.document.contract}.{event.abi.signature}")
         self._posting = posting
-        self._checked: dict[str, str] = {}
+        self._remaining = remaining
+        self._local: dict[Reference, str] = {}
 
-    def compile(self) -> Callable[[Any], Any]:
+    def compile(self) -> Callable[[Any, Any], Any]:
         source = self._source
         for name, value in (
             ("Posting", self._posting),
@@ -43,65 +51,100 @@ class _Writer:
             ("BOOK", self._document.book),
             ("NATIVE", NATIVE_ADDRESS),
             ("NATIVE_ASSET", asset_id(self._document.chain_id, NATIVE_ADDRESS)),
+            ("remaining", self._remaining),
         ):
             source.constant(value, name=name)
-        source.line("def postings(event):")
+        source.line("def postings(event, books):")
         source.line("    if event.book != BOOK:")
         source.line("        raise ValueError(f'book {event.book!r}, expected {BOOK!r}')")
         if not self._event.postings:
-            source.line("    return ()")
+            source.line("    return []")
             return source.function("postings")
         source.line("    args = event.args")
         source.line("    address = event.address")
-        for name in self._used_arguments():
-            self._read(name)
+        self._read_joins()
+        self._read((value for rule in self._event.postings for value in rule.values()), depth=1)
         source.line("    lines = []")
-        for index, rule in enumerate(self._event.postings):
-            self._write_rule(rule, index)
-        source.line("    return tuple(lines)")
+        for rule in self._event.postings:
+            self._write_loop(rule)
+        source.line("    return lines")
         return source.function("postings")
 
-    def _used_arguments(self) -> list[str]:
-        used: dict[str, None] = {}
-        for rule in self._event.postings:
-            names = [*rule.debit.arguments, *rule.credit.arguments]
-            names += [term.argument for term in (rule.amount.left, rule.amount.right) if term and term.argument]
-            names += [rule.asset.text] if rule.asset.source == "argument" else []
-            for test in rule.conditions:
-                names += [test.argument] + ([test.other] if test.other else [])
-            used.update(dict.fromkeys(names))
-        return list(used)
+    def _read_joins(self) -> None:
+        """Every join of the event, used or not: an event whose earlier one is missing is not understood."""
+        for index, join in enumerate(self._event.joins):
+            self._read([join.equals], depth=1)
+            missing = Rejection(
+                code="join_missing",
+                reason=f"no standing {join.event} with {join.key} equal to {join.equals.text} came before this event",
+            )
+            key = self._local[join.equals]
+            self._source.line(f"    j_{join.name} = books.joined({join.event!r}, {join.key!r}, {key})")
+            self._source.line(f"    if j_{join.name} is None:")
+            self._source.line(f"        return {self._source.constant(missing, name=f'JOIN{index}')}")
 
-    def _read(self, name: str) -> None:
-        """One argument into a local, checked:
+    def _read(self, values: Iterable[Reference], *, depth: int, items: bool = False) -> None:
+        """Values into locals, checked: a message is data from outside, and its text becomes part of account codes."""
+        for value in values:
+            if value in self._local or (value.root == "item") is not items:
+                continue
+            local = self._local[value] = f"v{len(self._local)}"
+            self._source.line(f"{local} = {_place(value)}", depth=depth)
+            self._source.line(f"if {_malformed(local, value.type)}:", depth=depth)
+            self._source.line(f"    raise ValueError({f'argument {value.text}'!r})", depth=depth)
 
-        a message is data from outside, and its text becomes part of account codes.
-        """
-        local = self._checked[name] = f"v{len(self._checked)}"
-        self._source.line(f"    {local} = args[{name!r}]")
-        self._source.line(f"    if {_malformed(local, self._type(name))}:")
-        self._source.line(f"        raise ValueError({f'argument {name}'!r})")
-
-    def _type(self, name: str) -> AbiType:
-        event: AbiEvent = self._event.abi
-        found = event.input(name)
-        assert found is not None, name
-        return found.type
-
-    def _write_rule(self, rule: PostingRule, index: int) -> None:
+    def _write_loop(self, rule: PostingRule) -> None:
+        if rule.loop is None:
+            self._write_rule(rule, depth=1)
+            return
         line = self._source.line
-        depth = 1
+        outside = dict(self._local)
+        arrays = self._arrays(rule.loop)
+        unequal = Rejection(code="unequal_arrays", reason="the arrays that a rule goes through differ in length")
+        if len(arrays) > 1:
+            line(f"    if len({{{', '.join(f'len({array})' for array in arrays)}}}) > 1:")
+            line(f"        return {self._source.constant(unequal)}")
+        line(f"    if len({arrays[0]}) + len(lines) > {LINES_MAX}:")
+        line(f"        return {self._source.constant(_TOO_MANY)}")
+        names = ", ".join(f"i_{name}" for name, _ in rule.loop.items)
+        together = arrays[0] if len(arrays) == 1 else f"zip({', '.join(arrays)}, strict=True)"
+        line(f"    for {names} in {together}:")
+        self._read(rule.values(), depth=2, items=True)
+        self._write_rule(rule, depth=2)
+        self._local = outside
+
+    def _arrays(self, loop: Loop) -> list[str]:
+        """Locals of the arrays, checked to be lists of the right length."""
+        arrays = []
+        for name, array in loop.items:
+            local = f"a_{name}"
+            self._source.line(f"    {local} = {_place(array)}")
+            wrong = f"{local}.__class__ is not list"
+            if array.type.length is not None:
+                wrong += f" or len({local}) != {array.type.length}"
+            self._source.line(f"    if {wrong}:")
+            self._source.line(f"        raise ValueError({f'argument {array.text}'!r})")
+            arrays.append(local)
+        return arrays
+
+    def _write_rule(self, rule: PostingRule, *, depth: int) -> None:
+        line = self._source.line
         if rule.conditions:
-            line(f"if {' and '.join(self._condition(test) for test in rule.conditions)}:", depth=1)
-            depth = 2
-        line(f"n = {self._amount(rule.amount)}", depth=depth)
+            line(f"if {' and '.join(self._condition(test) for test in rule.conditions)}:", depth=depth)
+            depth += 1
+        if rule.amount.remaining:
+            debit, credit, asset = self._accounts_and_asset(rule, depth)
+            line(f"n = remaining(books, lines, {debit}, {asset})", depth=depth)
+        else:
+            line(f"n = {self._amount(rule.amount)}", depth=depth)
         if not rule.amount.signed:
             line("if n < 0:", depth=depth)
-            line(f"    return {self._negative(rule.amount)}", depth=depth)
+            line(f"    return {self._negative(rule)}", depth=depth)
         line("if n:", depth=depth)
         depth += 1
-        debit, credit, asset = self._accounts_and_asset(rule, depth)
-        may_be_equal = bool(rule.debit.arguments or rule.credit.arguments)
+        if not rule.amount.remaining:
+            debit, credit, asset = self._accounts_and_asset(rule, depth)
+        may_be_equal = bool(rule.debit.values or rule.credit.values)
         if may_be_equal:
             if debit != "debit":
                 line(f"debit, credit = {debit}, {credit}", depth=depth)
@@ -127,7 +170,7 @@ class _Writer:
             if self._document.native == "none":
                 self._source.line(f"return {self._source.constant(_NATIVE_REFUSED)}", depth=depth)
             return native_debit, native_credit, asset
-        token = "address" if rule.asset.source == "emitter" else self._checked[rule.asset.text]
+        token = "address" if rule.asset.value is None else self._local[rule.asset.value]
         prefix = f"eip155:{self._document.chain_id}/erc20:"
         line = self._source.line
         line(f"if {token} == NATIVE:", depth=depth)
@@ -144,13 +187,10 @@ class _Writer:
         """An f-string: literals were checked against the characters of a segment, so nothing needs escaping."""
         parts = []
         for segment in template.segments:
-            match segment.source:
-                case "address":
-                    parts.append("{address}")
-                case "argument":
-                    parts.append("{" + self._checked[segment.text] + "}")
-                case _:
-                    parts.append(segment.text)
+            if segment.value is not None:
+                parts.append("{" + self._local[segment.value] + "}")
+            else:
+                parts.append("{address}" if segment.source == "address" else segment.text)
         return "f" + repr(":".join(parts))
 
     def _amount(self, rule: AmountRule) -> str:
@@ -158,19 +198,34 @@ class _Writer:
         return left if rule.right is None else f"{left} - {self._term(rule.right)}"
 
     def _term(self, term: Term) -> str:
-        if term.argument is None:
+        if term.value is None:
             return str(term.constant)
-        local = self._checked[term.argument]
-        return local if self._type(term.argument).bits <= JSON_NUMBER_BITS_MAX else f"int({local})"
+        local = self._local[term.value]
+        return local if term.value.type.bits <= JSON_NUMBER_BITS_MAX else f"int({local})"
 
-    def _negative(self, rule: AmountRule) -> str:
-        names = " - ".join(str(term.argument or term.constant) for term in (rule.left, rule.right) if term is not None)
-        reason = f"{names} is negative; nothing was posted"
-        return self._source.constant(Rejection(code="negative_amount", reason=reason))
+    def _negative(self, rule: PostingRule) -> str:
+        amount = rule.amount
+        names = " - ".join(term.text for term in (amount.left, amount.right) if term is not None)
+        what = "what remains on the debit account" if amount.remaining else names
+        return self._source.constant(
+            Rejection(code="negative_amount", reason=f"{what} is negative; nothing was posted")
+        )
 
     def _condition(self, test: Condition) -> str:
-        right = self._checked[test.other] if test.other is not None else self._source.constant(test.value)
-        return f"{self._checked[test.argument]} {'==' if test.equal else '!='} {right}"
+        right = self._source.constant(test.value) if test.other is None else self._local[test.other]
+        return f"{self._local[test.left]} {'==' if test.equal else '!='} {right}"
+
+
+def _place(value: Reference) -> str:
+    """The expression of a value; names were checked to be Solidity's."""
+    path = "".join(f"[{component!r}]" for component in value.path)
+    match value.root:
+        case "argument":
+            return f"args[{value.name!r}]{path}"
+        case "item":
+            return f"i_{value.name}{path}"
+        case "join":
+            return f"j_{value.name}{path}"
 
 
 def _malformed(local: str, abi_type: AbiType) -> str:

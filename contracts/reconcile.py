@@ -23,7 +23,7 @@ from contracts.accounts import ACCOUNT_CLASSES
 from contracts.description import ReconcileEntry
 from contracts.messages import NATIVE_ADDRESS
 from contracts.problems import suggestion
-from contracts.rules import RuleError
+from contracts.references import RuleError
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
 _CALLABLE = ("uint", "int", "address", "fixed_bytes", "bool")

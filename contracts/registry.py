@@ -131,6 +131,9 @@ def _contract(typed: TypedContract | TypedCustody) -> Contract:
         mode="json", by_alias=True, exclude_defaults=True, include={"events", "reconcile"}
     )
     document |= dumped
+    for field in ("constants", "own_accounts"):
+        if not document.get(field):
+            document.pop(field, None)
     version = document_version(document)
     record = RegistryRecord(version=version, contract=typed.document.contract, document=document)
     size = len(encode(record))

@@ -6,14 +6,15 @@ Every function here raises ``RuleError`` (what is wrong, what to do); the caller
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from contracts.abi import AbiEvent, AbiType
-from contracts.accounts import ACCOUNT_CLASSES, SEGMENT
+from contracts.abi import AbiType
+from contracts.accounts import ACCOUNT_CLASSES, SEGMENT, normal_side
 from contracts.messages import NATIVE_ADDRESS
 from contracts.problems import suggestion
+from contracts.references import Reference, RuleError, Scope
 
 AMOUNT_MAX: Final = 2**256 - 1
 
@@ -26,20 +27,13 @@ _ADDRESS = re.compile(r"0x[0-9a-f]{40}\Z")
 _PLACEHOLDER = re.compile(r"\{([^{}:]*)\}\Z")
 
 
-class RuleError(ValueError):
-    """A rule that cannot be meant."""
-
-    def __init__(self, what: str, do: str) -> None:
-        self.what, self.do = what, do
-        super().__init__(f"{what}; {do}")
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Segment:
-    """One part of an account template: a literal, an argument's value, the book or the emitter's address."""
+    """One part of an account template: a literal, a value of the event, the book or the emitter's address."""
 
-    source: Literal["literal", "argument", "book", "address"]
-    text: str  # the literal, or the argument's name
+    source: Literal["literal", "value", "book", "address"]
+    text: str = ""  # the literal
+    value: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,12 +51,12 @@ class AccountTemplate:
         return self.account_class == "clearing"
 
     @property
-    def arguments(self) -> tuple[str, ...]:
-        return tuple(segment.text for segment in self.segments if segment.source == "argument")
+    def values(self) -> tuple[Reference, ...]:
+        return tuple(segment.value for segment in self.segments if segment.value is not None)
 
     def for_emitter(self, address: str) -> str:
-        """The account code of a template without arguments, for one emitter (0x hex)."""
-        assert not self.arguments, self.arguments
+        """The account code of a template without values, for one emitter (0x hex)."""
+        assert not self.values, self.values
         return ":".join(address if segment.source == "address" else segment.text for segment in self.segments)
 
 
@@ -70,142 +64,196 @@ class AccountTemplate:
 class AssetRule:
     """Which asset an amount is in."""
 
-    source: Literal["argument", "emitter", "constant"]
-    text: str = ""  # argument's name, or the address (the zero address is the native coin)
+    source: Literal["value", "emitter", "constant"]
+    text: str = ""  # of a constant its address (the zero address is the native coin)
+    value: Reference | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Term:
-    """An argument's value or a constant, in base units."""
+    """A value of the event or a constant, in base units."""
 
-    argument: str | None = None
+    value: Reference | None = None
     constant: int = 0
+
+    @property
+    def text(self) -> str:
+        return str(self.constant) if self.value is None else self.value.text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AmountRule:
-    """``left`` or ``left - right``. A negative result swaps the sides when signed, and is refused otherwise."""
+    """``left`` or ``left - right``. A negative result swaps the sides when signed, and is refused otherwise.
 
-    left: Term
+    ``remaining`` is what is left on the debit account, on its normal side, after the lines before.
+    """
+
+    left: Term = Term()
     right: Term | None = None
     signed: bool = False
+    remaining: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """``argument == value``; the value is in the form of the message (JSON), or another argument."""
+    """``left == value``; the value is in the form of the message (JSON), or another value of the event."""
 
-    argument: str
+    left: Reference
     equal: bool
     value: str | int | bool | None = None
-    other: str | None = None
+    other: Reference | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JoinRule:
+    """The latest standing event of this contract's description whose ``key`` equals a value of the event."""
+
+    name: str
+    event: str  # as the description names it
+    key: str  # argument of the earlier event
+    equals: Reference
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop:
+    """Arrays of one length that are gone through together."""
+
+    items: tuple[tuple[str, Reference], ...]  # loop variable, array
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PostingRule:
-    """One transfer of an event."""
+    """One transfer of an event, or one of each item of a loop."""
 
     debit: AccountTemplate
     credit: AccountTemplate
     asset: AssetRule
     amount: AmountRule
     conditions: tuple[Condition, ...] = ()
+    loop: Loop | None = None
+
+    def values(self) -> Iterator[Reference]:
+        """Every value that the transfer reads; the arrays of its loop are not among them."""
+        yield from self.debit.values
+        yield from self.credit.values
+        terms = (self.amount.left.value, self.amount.right.value if self.amount.right else None)
+        tests = (value for test in self.conditions for value in (test.left, test.other))
+        yield from (value for value in (*terms, self.asset.value, *tests) if value is not None)
 
 
-def elementary(event: AbiEvent, name: str, *, use: str, kinds: Sequence[str] = ()) -> AbiType:
-    """The type of an argument that a rule may use: known, one word, of one of the kinds."""
-    found = event.input(name)
-    if found is None:
-        raise RuleError(
-            f"{event.name} has no argument {name!r}", suggestion(name, (item.name for item in event.inputs))
-        )
-    if not found.type.is_elementary:
-        raise RuleError(
-            f"argument {name!r} is {found.type.canonical}, which cannot be {use}", "use an argument of one 32-byte word"
-        )
-    if kinds and found.type.kind not in kinds:
-        fitting = [item.name for item in event.inputs if item.type.kind in kinds]
-        raise RuleError(
-            f"argument {name!r} is {found.type.canonical}, which cannot be {use}", suggestion(name, fitting)
-        )
-    return found.type
-
-
-def asset_rule(event: AbiEvent, text: str) -> AssetRule:
-    """An address argument, ``native``, ``emitter`` or a lower-case address."""
-    if event.input(text) is not None:
-        if text in ("native", "emitter"):
+def asset_rule(scope: Scope, text: str, *, constants: Mapping[str, str]) -> AssetRule:
+    """An address of the event, ``native``, ``emitter``, a constant of the description or a lower-case address."""
+    if scope.has(text):
+        if text in ("native", "emitter") or text in constants:
             raise RuleError(
-                f"asset {text!r} is both a word and an argument of {event.name}", "write the asset's address"
+                f"asset {text!r} is both a word and an argument of {scope.event.name}", "write the asset's address"
             )
-        elementary(event, text, use="an asset", kinds=("address",))
-        return AssetRule(source="argument", text=text)
+        return AssetRule(source="value", value=scope.elementary(text, use="an asset", kinds=("address",)))
     if text == "native":
         return AssetRule(source="constant", text=NATIVE_ADDRESS)
     if text == "emitter":
         return AssetRule(source="emitter")
+    if text in constants:
+        return AssetRule(source="constant", text=constants[text])
     if _ADDRESS.match(text):
         return AssetRule(source="constant", text=text)
-    addresses = [item.name for item in event.inputs if item.type.kind == "address"]
+    addresses = [item.name for item in scope.event.inputs if item.type.kind == "address"]
     if text.startswith("0x"):
         raise RuleError(f"{text!r} is not a lower-case address", "write 0x and 40 lower-case hex digits")
     raise RuleError(
-        f"{event.name} has no argument {text!r} to take the asset from",
-        suggestion(text, [*addresses, "native", "emitter"]),
+        f"{scope.event.name} has no argument {text!r} to take the asset from",
+        suggestion(text, [*addresses, *constants, "native", "emitter"]),
     )
 
 
-def amount_rule(event: AbiEvent, text: str | int, *, signed: bool) -> AmountRule:
-    """``arg``, ``arg - arg``, or a positive number of base units."""
+def amount_rule(scope: Scope, text: str | int, *, signed: bool, debit: AccountTemplate | None) -> AmountRule:
+    """``value``, ``value - value``, a positive number of base units, or ``remaining``."""
+    if text == "remaining":
+        return _remaining(scope, signed=signed, debit=debit)
     parts = [part.strip() for part in str(text).split(" - ")]
     if len(parts) > 2 or not all(parts):
         raise RuleError(f"amount {text!r} is not understood", "write one argument, a difference `a - b`, or a number")
-    terms = [_term(event, part, signed=signed) for part in parts]
-    if all(term.argument is None for term in terms):
+    terms = [_term(scope, part, signed=signed) for part in parts]
+    if all(term.value is None for term in terms):
         constant = terms[0].constant - sum(term.constant for term in terms[1:])
         if not 0 < constant <= AMOUNT_MAX:
             raise RuleError(f"amount {text!r} is never positive", "remove the posting or name an argument")
-    if len(terms) == 2 and terms[0].argument is not None and terms[0].argument == terms[1].argument:
+    if len(terms) == 2 and terms[0].value is not None and terms[0].value == terms[1].value:
         raise RuleError(f"amount {text!r} is always zero", "name two different arguments")
     return AmountRule(left=terms[0], right=terms[1] if len(terms) == 2 else None, signed=signed)
 
 
-def _term(event: AbiEvent, text: str, *, signed: bool) -> Term:
+def _remaining(scope: Scope, *, signed: bool, debit: AccountTemplate | None) -> AmountRule:
+    if scope.has("remaining"):
+        raise RuleError(
+            f"amount 'remaining' is both a word and an argument of {scope.event.name}",
+            "write the amount as a difference `remaining - 0`, or leave the word",
+        )
+    if signed:
+        raise RuleError("what remains cannot be signed", "remove `signed`")
+    if debit is not None and normal_side(debit.account_class) != "credit":
+        raise RuleError(
+            f"what remains is taken from the debit account, and {debit.account_class!r} is no class that can be owed",
+            "debit a liabilities, income or equity account",
+        )
+    return AmountRule(remaining=True)
+
+
+def _term(scope: Scope, text: str, *, signed: bool) -> Term:
     if text.isdecimal():
         return Term(constant=int(text)) if len(text) <= 78 else _too_long(text)
-    if event.input(text) is None and re.search(r"[+*/()\-]", text):
+    if not scope.has(text) and re.search(r"[+*/()\-]", text):
         raise RuleError(
             f"amount {text!r} is not understood", "write one argument, or a difference with spaces around it: `a - b`"
         )
-    abi_type = elementary(event, text, use="an amount", kinds=("uint", "int"))
-    if abi_type.kind == "int" and not signed:
+    value = scope.elementary(text, use="an amount", kinds=("uint", "int"))
+    if value.type.kind == "int" and not signed:
         raise RuleError(
-            f"argument {text!r} is {abi_type.canonical} and may be negative",
+            f"argument {text!r} is {value.type.canonical} and may be negative",
             "add `signed: true` if negative swaps the sides",
         )
-    return Term(argument=text)
+    return Term(value=value)
 
 
 def _too_long(text: str) -> Term:
     raise RuleError(f"the number {text[:20]}… has {len(text)} digits", "write at most 78 digits")
 
 
-def condition(event: AbiEvent, text: str) -> Condition:
-    """``arg == value`` or ``arg != value``; value: true, false, a number, 0x hex, ``zero``, or another argument."""
+def condition(scope: Scope, text: str) -> Condition:
+    """``value == literal`` or ``value != literal``; literal: true, false, a number, 0x hex, ``zero``, or a value."""
     match = _CONDITION.match(text)
     if match is None:
         raise RuleError(f"condition {text!r} is not understood", "write `argument == value` or `argument != value`")
     name, operator, right = match.groups()
-    abi_type = elementary(event, name, use="compared")
+    left = scope.elementary(name, use="compared")
     equal = operator == "=="
-    other = event.input(right)
-    if other is not None:
-        if other.type.canonical != abi_type.canonical:
+    if scope.has(right):
+        other = scope.elementary(right, use="compared")
+        if other.type.canonical != left.type.canonical:
             raise RuleError(
-                f"{name} is {abi_type.canonical} but {right} is {other.type.canonical}", "compare arguments of one type"
+                f"{name} is {left.type.canonical} but {right} is {other.type.canonical}",
+                "compare arguments of one type",
             )
-        return Condition(argument=name, equal=equal, other=right)
-    return Condition(argument=name, equal=equal, value=_literal(abi_type, name, right))
+        return Condition(left=left, equal=equal, other=other)
+    return Condition(left=left, equal=equal, value=_literal(left.type, name, right))
+
+
+def join_rule(scope: Scope, name: str, earlier: Scope, *, event: str, key: str, equals: str) -> JoinRule:
+    """A join to an earlier event, whose own scope is ``earlier``."""
+    found = earlier.elementary(key, use="the key of a join")
+    value = scope.elementary(equals, use="the key of a join")
+    if found.path or found.type.canonical != value.type.canonical:
+        raise RuleError(
+            f"{equals} is {value.type.canonical} but {key} of {event} is {found.type.canonical}",
+            "join arguments of one type",
+        )
+    return JoinRule(name=name, event=event, key=key, equals=value)
+
+
+def loop_rule(scope: Scope, arrays: Mapping[str, str]) -> tuple[Loop, Scope]:
+    """A loop and the scope within it."""
+    found = {name: scope.array(text) for name, text in arrays.items()}
+    return Loop(items=tuple(found.items())), scope.with_items(found)
 
 
 def _literal(abi_type: AbiType, name: str, text: str) -> str | int | bool:
@@ -239,11 +287,8 @@ def _integer_literal(abi_type: AbiType, name: str, text: str) -> str | int:
     return value if abi_type.bits <= 48 else str(value)
 
 
-def account_template(event: AbiEvent | None, text: str, *, book: str) -> AccountTemplate:
-    """``class:book:kind:subject:state`` with {argument}, {address} and {book} as whole segments; event None:
-
-    no arguments.
-    """
+def account_template(scope: Scope | None, text: str, *, book: str) -> AccountTemplate:
+    """``class:book:kind:subject:state`` with {value}, {address} and {book} as whole segments; scope None: no values."""
     parts = _SHORTHAND.get(text, text).split(":")
     if len(parts) != 5:
         shape = "write class:{book}:kind:subject:state with - for what is empty, or clearing, or unattributed"
@@ -256,14 +301,14 @@ def account_template(event: AbiEvent | None, text: str, *, book: str) -> Account
             "write {book}: rules stay in one book",
         )
     segments = [Segment(source="literal", text=parts[0]), Segment(source="book", text=book)]
-    segments += [_segment(event, part, text, book) for part in parts[2:]]
+    segments += [_segment(scope, part, text, book) for part in parts[2:]]
     if segments[2] == Segment(source="literal", text="-"):
         raise RuleError(f"account {text!r} has no kind", "name the kind in the third segment")
     first, second, third, fourth, fifth = segments
     return AccountTemplate(segments=(first, second, third, fourth, fifth))
 
 
-def _segment(event: AbiEvent | None, part: str, text: str, book: str) -> Segment:
+def _segment(scope: Scope | None, part: str, text: str, book: str) -> Segment:
     placeholder = _PLACEHOLDER.match(part)
     if placeholder is None:
         if not SEGMENT.match(part):
@@ -273,13 +318,13 @@ def _segment(event: AbiEvent | None, part: str, text: str, book: str) -> Segment
         return Segment(source="literal", text=part)
     name = placeholder.group(1)
     if name in ("book", "address"):
-        if event is not None and event.input(name) is not None:
+        if scope is not None and scope.has(name):
             raise RuleError(
-                f"account {text!r}: {{{name}}} is also an argument of {event.name}",
+                f"account {text!r}: {{{name}}} is also an argument of {scope.event.name}",
                 "an account cannot use that argument",
             )
-        return Segment(source="address", text="") if name == "address" else Segment(source="book", text=book)
-    if event is None:
+        return Segment(source="address") if name == "address" else Segment(source="book", text=book)
+    if scope is None:
         raise RuleError(f"account {text!r} uses {{{name}}} where no event is", "use {book} and {address} only")
-    elementary(event, name, use="part of an account code", kinds=("uint", "int", "address", "fixed_bytes"))
-    return Segment(source="argument", text=name)
+    value = scope.elementary(name, use="part of an account code", kinds=("uint", "int", "address", "fixed_bytes"))
+    return Segment(source="value", value=value)

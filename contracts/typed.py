@@ -5,47 +5,28 @@ Finds every issue, not only the first.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import TypeVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from contracts.abi import Abi, AbiError, AbiEvent, parse_abi
 from contracts.description import ContractDocument, CustodyDocument, EventDescription, EventKind, MovementDescription
+from contracts.issues import DocumentError, Issue, Issues, Where
 from contracts.problems import suggestion
 from contracts.reconcile import Check, make_check
-from contracts.rules import (
-    AccountTemplate,
-    AmountRule,
-    AssetRule,
-    Condition,
-    PostingRule,
-    RuleError,
-    account_template,
-    amount_rule,
-    asset_rule,
-    condition,
-    elementary,
-)
+from contracts.references import RuleError, Scope
+from contracts.rules import AccountTemplate, AssetRule, JoinRule, PostingRule, account_template, asset_rule
+from contracts.typed_rules import joins_of, postings_of
 
-T = TypeVar("T")
-Where = tuple[str | int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Issue:
-    """What is wrong at a path of the document; the loader turns the path into a file and a line."""
-
-    path: Where
-    what: str
-    do: str
-
-
-class DocumentError(ValueError):
-    """A document that cannot be used, with all issues."""
-
-    def __init__(self, issues: list[Issue]) -> None:
-        self.issues = issues
-        super().__init__("; ".join(f"{'.'.join(map(str, issue.path))}: {issue.what}" for issue in issues))
+__all__ = [
+    "DocumentError",
+    "Issue",
+    "TypedContract",
+    "TypedCustody",
+    "TypedEvent",
+    "TypedMovement",
+    "type_contract",
+    "type_custody",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +39,9 @@ class TypedEvent:
     subject: str | None  # argument; None is the emitter
     correlation: Mapping[str, str]  # name → argument
     amounts: tuple[tuple[str, AssetRule], ...]  # argument and asset
+    joins: tuple[JoinRule, ...]
     postings: tuple[PostingRule, ...]
+    withdraws: bool  # whether it pays out what is owed to our own accounts
     sequence: str | None  # argument
 
 
@@ -93,29 +76,9 @@ class TypedCustody:
     events: Mapping[str, TypedMovement]
 
 
-@dataclass(slots=True)
-class _Issues:
-    found: list[Issue] = field(default_factory=list)
-
-    def add(self, path: Where, what: str, do: str) -> None:
-        self.found.append(Issue(path=path, what=what, do=do))
-
-    def attempt(self, path: Where, make: Callable[[], T]) -> T | None:
-        """The value, or None and an issue at this path."""
-        try:
-            return make()
-        except RuleError as exc:
-            self.add(path, exc.what, exc.do)
-            return None
-
-    def finish(self) -> None:
-        if self.found:
-            raise DocumentError(self.found)
-
-
 def type_contract(document: ContractDocument) -> TypedContract:
     """Raises DocumentError with every issue."""
-    issues = _Issues()
+    issues = Issues()
     abi = _abi(document.abi, issues)
     book = document.book
     inflow = issues.attempt(("default_inflow",), lambda: account_template(None, document.default_inflow, book=book))
@@ -123,11 +86,13 @@ def type_contract(document: ContractDocument) -> TypedContract:
         issues.add(
             ("default_inflow",), f"is in class {inflow.account_class!r}", "name a liabilities, income or equity account"
         )
-    events: dict[str, TypedEvent] = {}
-    for name, description in document.events.items():
-        abi_event = _find_event(abi, name, issues)
-        if abi_event is not None:
-            events[name] = _event(document, name, abi_event, description, issues)
+    known = {name: _find_event(abi, name, issues) for name in document.events}
+    abi_events = {name: found for name, found in known.items() if found is not None}
+    events = {
+        name: _event(document, name, abi_events, document.events[name], issues)
+        for name in document.events
+        if name in abi_events
+    }
     checks = [
         issues.attempt(("reconcile", index), lambda e=entry: make_check(abi, e, book=book))  # type: ignore[misc]  # bound now
         for index, entry in enumerate(document.reconcile)
@@ -140,7 +105,7 @@ def type_contract(document: ContractDocument) -> TypedContract:
 
 def type_custody(document: CustodyDocument) -> TypedCustody:
     """Raises DocumentError with every issue."""
-    issues = _Issues()
+    issues = Issues()
     abi = _abi(document.abi, issues)
     events: dict[str, TypedMovement] = {}
     for name, description in document.events.items():
@@ -151,7 +116,7 @@ def type_custody(document: CustodyDocument) -> TypedCustody:
     return TypedCustody(document=document, abi=abi, events=events)
 
 
-def _abi(items: object, issues: _Issues) -> Abi:
+def _abi(items: object, issues: Issues) -> Abi:
     try:
         return parse_abi(items)
     except AbiError as exc:
@@ -160,7 +125,7 @@ def _abi(items: object, issues: _Issues) -> Abi:
         raise
 
 
-def _find_event(abi: Abi, name: str, issues: _Issues) -> AbiEvent | None:
+def _find_event(abi: Abi, name: str, issues: Issues) -> AbiEvent | None:
     found = abi.find_events(name)
     if len(found) == 1:
         return found[0]
@@ -174,26 +139,17 @@ def _find_event(abi: Abi, name: str, issues: _Issues) -> AbiEvent | None:
 
 
 def _event(
-    document: ContractDocument, name: str, abi: AbiEvent, description: EventDescription, issues: _Issues
+    document: ContractDocument, name: str, abi: Mapping[str, AbiEvent], description: EventDescription, issues: Issues
 ) -> TypedEvent:
     where: Where = ("events", name)
+    scope = Scope(event=abi[name])
     if description.subject is not None:
         subject = description.subject
-        issues.attempt((*where, "subject"), lambda: elementary(abi, subject, use="a subject"))
+        issues.attempt((*where, "subject"), lambda: _argument(scope, subject, use="a subject"))
     for key, argument in description.correlation.items():
-        issues.attempt((*where, "correlation", key), lambda a=argument: elementary(abi, a, use="a correlation id"))  # type: ignore[misc]  # bound now
-    amounts: list[tuple[str, AssetRule]] = []
-    for index, entry in enumerate(description.amounts):
-        path = (*where, "amounts", index)
-        issues.attempt((*path, "arg"), lambda e=entry: elementary(abi, e.arg, use="an amount", kinds=("uint", "int")))  # type: ignore[misc]  # bound now
-        asset = issues.attempt((*path, "asset"), lambda e=entry: asset_rule(abi, e.asset))  # type: ignore[misc]  # bound now
-        if asset is not None:
-            amounts.append((entry.arg, asset))
-    postings = [
-        rule
-        for index in range(len(description.postings))
-        if (rule := _posting(document.book, abi, description, index, (*where, "postings", index), issues)) is not None
-    ]
+        issues.attempt((*where, "correlation", key), lambda a=argument: _argument(scope, a, use="a correlation id"))  # type: ignore[misc]  # bound now
+    joins, joined = joins_of(document, name, abi, issues)
+    postings = postings_of(document, name, joined, issues)
     if description.kind == "money" and not description.postings:
         issues.add(where, "is money and has no postings", "add postings, or say kind: state or kind: info")
     if description.kind != "money" and description.postings:
@@ -203,61 +159,50 @@ def _event(
     sequence = document.sequence if description.kind == "money" else None
     if sequence is not None:
         use = "the sequence number (see `sequence` at the top)"
-        issues.attempt(where, lambda: elementary(abi, sequence, use=use, kinds=("uint",)))
+        issues.attempt(where, lambda: _argument(scope, sequence, use=use, kinds=("uint",)))
     return TypedEvent(
         name=name,
-        abi=abi,
+        abi=abi[name],
         kind=description.kind,
         subject=description.subject,
         correlation=description.correlation,
-        amounts=tuple(amounts),
-        postings=tuple(postings),
+        amounts=_amounts(document, name, scope, issues),
+        joins=joins,
+        postings=postings,
+        withdraws=description.withdraws,
         sequence=sequence,
     )
 
 
-def _posting(
-    book: str, abi: AbiEvent, description: EventDescription, index: int, path: Where, issues: _Issues
-) -> PostingRule | None:
-    entry = description.postings[index]
-    debit = issues.attempt((*path, "debit"), lambda: account_template(abi, entry.debit, book=book))
-    credit = issues.attempt((*path, "credit"), lambda: account_template(abi, entry.credit, book=book))
-    asset = issues.attempt((*path, "asset"), lambda: asset_rule(abi, entry.asset))
-    amount: AmountRule | None = issues.attempt(
-        (*path, "amount"), lambda: amount_rule(abi, entry.amount, signed=entry.signed)
-    )
-    texts = [entry.when] if isinstance(entry.when, str) else entry.when
-    conditions: list[Condition] = []
-    for text in texts:
-        found = issues.attempt((*path, "when"), lambda t=text: condition(abi, t))  # type: ignore[misc]  # bound now
-        if found is not None:
-            conditions.append(found)
-    if debit is None or credit is None or asset is None or amount is None or len(conditions) < len(texts):
-        return None
-    if debit == credit:
-        issues.add(path, f"has {entry.debit!r} on both sides", "a transfer needs two different accounts")
-        return None
-    clearing = account_template(abi, "clearing", book=book)
-    for side, template in (("debit", debit), ("credit", credit)):
-        if template.is_clearing and template != clearing:
-            issues.add((*path, side), "is another clearing account than the contract's own", "write `clearing`")
-            return None
-        if template.account_class == "assets" and template.segments[2].text == "onchain":
-            what = "assets:{book}:onchain belongs to custody (token Transfers, native movement)"
-            issues.add(
-                (*path, side),
-                what,
-                "post against `clearing`; where a chain's native source is `events` it is replaced for you",
-            )
-            return None
-    return PostingRule(debit=debit, credit=credit, asset=asset, amount=amount, conditions=tuple(conditions))
+def _amounts(document: ContractDocument, name: str, scope: Scope, issues: Issues) -> tuple[tuple[str, AssetRule], ...]:
+    amounts: list[tuple[str, AssetRule]] = []
+    for index, entry in enumerate(document.events[name].amounts):
+        path = ("events", name, "amounts", index)
+        issues.attempt((*path, "arg"), lambda e=entry: _argument(scope, e.arg, use="an amount", kinds=("uint", "int")))  # type: ignore[misc]  # bound now
+        asset = issues.attempt(
+            (*path, "asset"),
+            lambda e=entry: asset_rule(scope, e.asset, constants=document.constants),  # type: ignore[misc]  # bound now
+        )
+        if asset is not None and asset.value is not None and asset.value.path:
+            issues.add((*path, "asset"), f"{entry.asset!r} is not a whole argument", "name an argument of the event")
+        elif asset is not None:
+            amounts.append((entry.arg, asset))
+    return tuple(amounts)
 
 
-def _movement(name: str, abi: AbiEvent, movement: MovementDescription, issues: _Issues) -> TypedMovement:
+def _argument(scope: Scope, text: str, *, use: str, kinds: Sequence[str] = ()) -> None:
+    """A whole argument of one word."""
+    reference = scope.elementary(text, use=use, kinds=kinds)
+    if reference.path:
+        raise RuleError(f"{text!r} is part of an argument and cannot be {use}", "name an argument of the event")
+
+
+def _movement(name: str, abi: AbiEvent, movement: MovementDescription, issues: Issues) -> TypedMovement:
     where: Where = ("events", name, "movement")
+    scope = Scope(event=abi)
     for key, argument in (("from", movement.from_), ("to", movement.to)):
-        issues.attempt((*where, key), lambda a=argument: elementary(abi, a, use="an address", kinds=("address",)))  # type: ignore[misc]  # bound now
-    issues.attempt((*where, "amount"), lambda: elementary(abi, movement.amount, use="an amount", kinds=("uint",)))
+        issues.attempt((*where, key), lambda a=argument: _argument(scope, a, use="an address", kinds=("address",)))  # type: ignore[misc]  # bound now
+    issues.attempt((*where, "amount"), lambda: _argument(scope, movement.amount, use="an amount", kinds=("uint",)))
     for item in abi.inputs:
         if not item.type.is_elementary:
             issues.add(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from ledger.core.fold import Folded, Knowledge, Needs, RuleBook, StreamState
+from ledger.core.recall import Recalled, Unread
 from ledger.core.records import Record, Stop, StreamKind
 
 
@@ -69,6 +70,10 @@ class StorePort(Protocol):
 
     async def read_back(self, claim: Claim, needs: Needs) -> Knowledge:
         """What earlier batches posted. Raises DatabaseUnavailable, Contended."""
+        ...
+
+    async def recall(self, claim: Claim, unread: Unread) -> Recalled:
+        """What rules ask of the books. Raises DatabaseUnavailable, Contended."""
         ...
 
     def stage(self, claim: Claim, folded: Folded) -> Staged:

@@ -217,7 +217,8 @@ class Worker:
         known_versions = self._versions(batch.items) <= self._registry.rules.keys()
         if not known_versions or needs(batch.items, folded.after) != NOTHING:
             return batch
-        return replace(batch, staged=await self._staged(batch.items, folded.after, Knowledge()))
+        staged = await self._staged(batch.items, folded.after, Knowledge())
+        return batch if staged.folded.unread else replace(batch, staged=staged)
 
     async def _settle_carefully(self, items: list[Item]) -> Stop | None:
         """A batch that the database refused is folded with all that it knows, and taken apart if need be."""
@@ -246,14 +247,20 @@ class Worker:
         if not self._versions(items) <= self._registry.rules.keys():
             await self._registry.refresh()
         known = await self._store.read_back(self.claim, needs(items, self._state, careful=careful))
-        return await self._staged(items, self._state, known)
+        while True:
+            staged = await self._staged(items, self._state, known)
+            if not staged.folded.unread:
+                return staged
+            more = await self._store.recall(self.claim, staged.folded.unread)
+            known = replace(known, recalled=known.recalled.and_then(more))
 
     async def _staged(self, items: list[Item], state: StreamState, known: Knowledge) -> Staged:
         """In a thread when it takes long: nothing else should wait for it."""
         rules, stream_id = self._registry.rules, self._scanned.stream_id
 
         def work() -> Staged:
-            return self._store.stage(self.claim, fold(items, state, known, rules, stream_id=stream_id))
+            folded = fold(items, state, known, rules, stream_id=stream_id)
+            return Staged(folded=folded) if folded.unread else self._store.stage(self.claim, folded)
 
         return work() if len(items) < THREAD_ITEMS_MIN else await asyncio.to_thread(work)
 

@@ -18,12 +18,14 @@ import msgspec
 
 from contracts.messages import PaymentEvent, Rejected, asset_address
 from contracts.posting import Posting
+from ledger.adapters.join_store import note_join_keys, recalled
 from ledger.adapters.postgres import close, connect, translated
 from ledger.adapters.promotion_store import PROMOTION, write_breaks
 from ledger.adapters.rendering import LIVE
 from ledger.adapters.statements import statements
 from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
 from ledger.core.promotion import BreakChange
+from ledger.core.recall import Recalled, Unread
 from ledger.core.records import Change, Mark, Position, Refused, Stop, entry_id
 from ledger.errors import ConfigurationRefused, Fenced, Superseded
 from ledger.ports import Claim, Partition, Staged
@@ -107,6 +109,7 @@ class BatchStore:
                 clearing=await self._clearing(needs) if needs.groups else (),
                 posted=await self._posted(needs.posted) if needs.posted else None,
                 quarantined=await self._quarantined(needs.withdrawn) if needs.withdrawn else {},
+                withdrawn=await self._withdrawn(needs.posted) if needs.posted else frozenset(),
                 accepted=await self.accepted(needs.incidents) if needs.incidents else frozenset(),
             )
 
@@ -115,6 +118,11 @@ class BatchStore:
         with translated("incidents cannot be looked up"):
             rows = await self._connection.fetch(INCIDENTS["accepted"], self._chain_id, list(incidents))
         return frozenset(row["incident_id"] for row in rows)
+
+    async def recall(self, claim: Claim, unread: Unread) -> Recalled:
+        """See StorePort."""
+        with translated("earlier events cannot be read"):
+            return await recalled(self._connection, claim.stream_no, unread)
 
     def stage(self, claim: Claim, folded: Folded) -> Staged:
         """See StorePort. Transfers can be made only when every account is known already."""
@@ -169,6 +177,7 @@ class BatchStore:
         first = entry_id(claim.stream_no, folded.before.position.stream_seq + 1)
         if folded.entries:
             await self._connection.execute(BATCH["post_entries"], claim.stream_no, first, self._chain_id)
+            await note_join_keys(self._connection, claim.stream_no, folded)
         if transfers:
             await self._connection.execute(BATCH["post_transfers"])
             final = await self._final_number(folded)
@@ -354,6 +363,11 @@ class BatchStore:
         rows = await self._connection.fetch(BATCH["open_quarantine"], list(event_ids))
         return {(row["event_id"], row["revision"]): row["quarantine_id"] for row in rows if row["revision"] is not None}
 
+    async def _withdrawn(self, changes: Iterable[Change]) -> frozenset[tuple[bytes, int]]:
+        again = [change.event_id for change in changes if change.event.revision > 1]
+        rows = await self._connection.fetch(BATCH["withdrawn"], again) if again else []
+        return frozenset((row["event_id"], row["revision"]) for row in rows if row["revision"] is not None)
+
     def _quarantine_row(self, claim: Claim, refused: Refused) -> tuple[Any, ...]:
         message: PaymentEvent | Rejected | None = refused.message
         record = refused.record
@@ -425,6 +439,7 @@ def _entry_row(identity: int, entry: Entry) -> tuple[Any, ...]:
         entry.late,
         entry.counts_at,
         event.incident_id,
+        entry.fresh,
     )
 
 

@@ -19,8 +19,9 @@ import msgspec
 
 from contracts.accounts import ACCOUNT_CLASSES, parse_account, unattributed_code
 from contracts.messages import PaymentEvent, Watermark, asset_address
-from contracts.posting import Posting
+from contracts.posting import Books, Posting
 from contracts.values import Rejection
+from ledger.core.recall import NOTHING_RECALLED, NOTHING_UNREAD, JoinKey, NotRead, Recall, Recalled, Unread, join_keys
 from ledger.core.record_chain import GENESIS, extended
 from ledger.core.records import Change, Item, Mark, Position, Refused, Stop, Withdrawn
 
@@ -41,7 +42,8 @@ Nets = dict[tuple[str, str], tuple[int, str]]
 class Rules(Protocol):
     """The posting rules of one description version (contracts.posting.PostingRules)."""
 
-    def postings(self, event: PaymentEvent) -> tuple[Posting, ...] | Rejection: ...
+    def postings(self, event: PaymentEvent, books: Books) -> tuple[Posting, ...] | Rejection: ...
+    def join_keys(self, event: str) -> tuple[str, ...]: ...
     def default_inflow(self, address: str) -> str | None: ...
 
 
@@ -91,7 +93,9 @@ class Knowledge:
     clearing: tuple[ClearingLine, ...] = ()
     posted: frozenset[tuple[bytes, int]] | None = None  # None: not careful, duplicates are not expected
     quarantined: Mapping[tuple[bytes, int], int] = field(default_factory=dict)  # → quarantine_id
+    withdrawn: frozenset[tuple[bytes, int]] = frozenset()  # in careful mode: quarantined and taken back, never posted
     accepted: frozenset[str] = frozenset()  # of the incidents that were asked for
+    recalled: Recalled = NOTHING_RECALLED
 
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
@@ -101,6 +105,8 @@ class Entry(msgspec.Struct, frozen=True, gc=False):
     lines: tuple[Posting, ...]
     late: bool
     counts_at: int  # Unix seconds; its UTC day is the accounting date
+    keys: tuple[JoinKey, ...] = ()  # by which later events find it
+    fresh: bool = False  # the revisions just before were never posted: they were quarantined and taken back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,6 +130,7 @@ class Folded:
     mark: Mark | None = None  # the last watermark
     duplicates: int = 0
     stop: Stop | None = None
+    unread: Unread = NOTHING_UNREAD  # not empty: this is no result; read that, and fold again
 
     @property
     def touches_final(self) -> bool:
@@ -213,6 +220,8 @@ class _Fold:
         self._nets: dict[TxGroup, Nets] = {group: dict(nets) for group, nets in state.open_txs.items()}
         self._inflow_accounts: dict[tuple[str, str], str] = {}
         self._keep_originals = True
+        self._recall = Recall(known.recalled)
+        self._withdrawn = set(known.withdrawn)
 
     def run(self, items: Sequence[Item]) -> Folded:
         self._keep_originals = any(isinstance(item, Change) and item.retracts for item in items)
@@ -233,6 +242,7 @@ class _Fold:
             mark=self._mark,
             duplicates=self._duplicates,
             stop=stop,
+            unread=self._recall.unread,
         )
 
     def _after(self, position: Position) -> StreamState:
@@ -288,21 +298,28 @@ class _Fold:
         self._enter_block(change)
         if self._is_duplicate(change):
             return None
+        fresh = (change.event_id, event.revision - 2) in self._withdrawn
         before = (change.event_id, event.revision - 1)
-        if self._posted is not None and event.revision > 1 and before not in self._posted:
+        if self._posted is not None and event.revision > 1 and not fresh and before not in self._posted:
             reason = f"revision {event.revision} of event {event.event_id} comes without revision {event.revision - 1}"
             return Stop(offset=change.offset, reason=reason)
         rules = self._rules.get(event.description_version)
         if rules is None:
             reason = f"description version {event.description_version} of {event.contract} is not in the registry topic"
             return Stop(offset=change.offset, reason=reason, unknown_version=event.description_version)
-        lines = rules.postings(event)
+        try:
+            lines = rules.postings(event, self._recall.before(event))
+        except NotRead:
+            return None
         if isinstance(lines, tuple):
             lines = _checked(lines)
         if isinstance(lines, Rejection):
             self._quarantine(_refused(change, lines))
             return None
-        self._post(change, lines + self._netting(change, lines, rules))
+        keys = join_keys(event, rules.join_keys(event.event))
+        lines += self._netting(change, lines, rules)
+        self._post(change, lines, keys, fresh=fresh)
+        self._recall.post(change.event_id, event.args, keys, lines)
         return None
 
     def _retract(self, change: Change) -> Stop | None:
@@ -324,6 +341,7 @@ class _Fold:
         if group in self._nets:
             self._count_lines(self._nets[group], lines, event.description_version)
         self._post(change, lines)
+        self._recall.retract(change.event_id, lines)
         return None
 
     def _watermark(self, mark: Mark) -> Stop | None:
@@ -343,6 +361,7 @@ class _Fold:
             what = f"revision {revision - 1} of event 0x{event_id.hex()}"
             return Stop(offset=offset, reason=f"retracts {what}, which was neither posted nor quarantined")
         self._closings.append(replace(closing, seq=seq))
+        self._withdrawn.add((event_id, revision - 1))
         return None
 
     def _quarantine(self, refused: Refused) -> None:
@@ -350,10 +369,12 @@ class _Fold:
         if refused.event_id is not None and refused.revision is not None:
             self._quarantined[(refused.event_id, refused.revision)] = Closing(seq=0, refused_seq=refused.seq)
 
-    def _post(self, change: Change, lines: tuple[Posting, ...]) -> None:
+    def _post(
+        self, change: Change, lines: tuple[Posting, ...], keys: tuple[JoinKey, ...] = (), *, fresh: bool = False
+    ) -> None:
         event = change.event
         late = event.late or event.incident_id is not None or event.block_number <= self._finalized
-        self._entries.append(Entry(change, lines, late, self._counts_at(event)))
+        self._entries.append(Entry(change, lines, late, self._counts_at(event), keys, fresh))
         self._chain = extended(self._chain, event, lines)
         if self._keep_originals:
             self._originals[(change.event_id, event.revision)] = lines

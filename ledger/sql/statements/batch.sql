@@ -24,7 +24,8 @@ CREATE TEMPORARY TABLE IF NOT EXISTS stage_entry (
     description_version BYTEA,
     late BOOLEAN,
     counts_at BIGINT,
-    incident_id TEXT
+    incident_id TEXT,
+    fresh BOOLEAN
 ) ON COMMIT DELETE ROWS;
 
 -- name: make_stage_transfer
@@ -125,7 +126,7 @@ WHERE chain_id = $1;
 INSERT INTO ledger.entry (
     entry_id, event_at, event_id, ordinal, lines, stream_no, batch_id, chain_id, block_number, block_hash, tx_hash,
     tx_index, log_index, address, contract, event, book, subject, args, correlation, contract_seq,
-    description_version, late, accounting_date, incident_id
+    description_version, late, accounting_date, incident_id, fresh
 )
 SELECT
     s.entry_id,
@@ -152,7 +153,8 @@ SELECT
     s.description_version,
     s.late,
     (to_timestamp(s.counts_at) AT TIME ZONE 'UTC')::DATE,
-    s.incident_id
+    s.incident_id,
+    s.fresh
 FROM stage_entry AS s;
 
 -- name: post_transfers
@@ -263,6 +265,14 @@ SELECT
 FROM ledger.quarantine
 WHERE event_id = any($1::BYTEA[]) AND closed_at IS NULL
 ORDER BY quarantine_id;
+
+-- name: withdrawn
+-- Revisions of these events that were never posted: they were quarantined, and taken back.
+SELECT
+    event_id,
+    revision
+FROM ledger.quarantine
+WHERE event_id = any($1::BYTEA[]) AND closed_reason = 'retracted';
 
 -- name: posted_ordinals
 -- Which revisions of these events are in the journal.

@@ -155,6 +155,9 @@ SELECT entry_id + {offset}, event_at, event_id, {ordinal}, {lines}, stream_no, b
     block_hash, tx_hash, tx_index, log_index, address, contract, event, book, subject, args, correlation,
     description_version, late, accounting_date FROM ledger.entry ORDER BY entry_id LIMIT 1
 """
+FRESH = ENTRY.replace("accounting_date)", "accounting_date, fresh)").replace(
+    "accounting_date FROM", "accounting_date, TRUE FROM"
+)
 TRANSFER = """
 INSERT INTO ledger.transfer (entry_id, event_at, line, debit_account_id, credit_account_id, asset_id, amount)
 SELECT entry_id {offset}, event_at, {line}, {debit}, {credit}, asset_id, {amount}
@@ -168,6 +171,9 @@ FROM ledger.transfer ORDER BY entry_id, line LIMIT 1
         (ENTRY.format(offset=1000, ordinal=1, lines=0), "UniqueViolationError"),  # posted twice
         (ENTRY.format(offset=1000, ordinal=4, lines=0), "ForeignKeyViolationError"),  # reverses what was never posted
         (ENTRY.format(offset=1000, ordinal=0, lines=0), "CheckViolationError"),
+        (FRESH.format(offset=1000, ordinal=3, lines=0), "ForeignKeyViolationError"),  # the first stands
+        (FRESH.format(offset=1000, ordinal=2, lines=0), "CheckViolationError"),
+        (FRESH.format(offset=1000, ordinal=1, lines=0), "CheckViolationError"),
         (TRANSFER.format(offset="", line=9, debit="debit_account_id", credit="credit_account_id", amount=1),
          "ForeignKeyViolationError"),  # one line more, later
         (TRANSFER.format(offset="+ 99", line=1, debit="debit_account_id", credit="credit_account_id", amount=1),

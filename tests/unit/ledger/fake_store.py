@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from contracts.posting import Posting
 from ledger.core.fold import ClearingLine, Entry, Folded, Knowledge, Needs, StreamState
+from ledger.core.recall import Earlier, JoinKey, Recalled, Unread
 from ledger.core.records import Position, Stop
 from ledger.errors import DatabaseRefused, Fenced, Superseded
 from ledger.ports import Claim, Partition, Staged, StorePort
@@ -80,12 +81,31 @@ class FakeStore(StorePort):
             if needs.posted
             else None,
             accepted=await self.accepted(needs.incidents),
+            withdrawn=frozenset(
+                (event_id, revision)
+                for event_id, revision, _, closed in self.shelf.quarantine.values()
+                if closed is not None and event_id in posted and event_id is not None and revision is not None
+            ),
             quarantined={
                 (event_id, revision): number
                 for number, (event_id, revision, _, closed) in self.shelf.quarantine.items()
                 if closed is None and event_id in needs.withdrawn and event_id is not None and revision is not None
             },
         )
+
+    async def recall(self, claim: Claim, unread: Unread) -> Recalled:
+        del claim
+        joins: dict[JoinKey, list[Earlier]] = {key: [] for key in unread.joins}
+        standing: dict[bytes, Entry] = {}
+        for entry in self.shelf.entries:
+            standing.pop(entry.change.event_id, None)
+            if not entry.change.retracts:
+                standing[entry.change.event_id] = entry
+        for event_id, entry in standing.items():
+            for key in unread.joins & set(entry.keys):
+                joins[key].append(Earlier(event_id, entry.change.event.args))
+        net = self.shelf.balances()
+        return Recalled(joins=joins, balances={account: net.get(account, 0) for account in unread.balances})
 
     def stage(self, claim: Claim, folded: Folded) -> Staged:
         del claim
@@ -100,8 +120,12 @@ class FakeStore(StorePort):
         posted = {(e.change.event_id, e.change.event.revision) for e in shelf.entries}
         for entry in folded.entries:
             key = (entry.change.event_id, entry.change.event.revision)
-            if key in posted or (key[1] > 1 and (key[0], key[1] - 1) not in posted):
+            if key in posted or (key[1] > 1 and not entry.fresh and (key[0], key[1] - 1) not in posted):
                 raise DatabaseRefused("entry_revision")
+            if entry.fresh and any(
+                (key[0], n) in posted and (key[0], n + 1) not in posted for n in range(1, key[1], 2)
+            ):
+                raise DatabaseRefused("entry_fresh")
             posted.add(key)
         shelf.entries.extend(folded.entries)
         for refused in folded.refused:

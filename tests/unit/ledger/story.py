@@ -32,6 +32,7 @@ CHAIN_ID = 31337
 CHAIN = "local"
 GATEWAY = "0x" + "11" * 20
 VAULT = "0x" + "12" * 20
+COORDINATOR = "0x" + "13" * 20
 TOKEN = "0x" + "a1" * 20
 OTHER_TOKEN = "0x" + "a2" * 20
 NATIVE = "0x" + "00" * 20
@@ -53,13 +54,59 @@ tokens:
 """
 
 
+AVAILABLE = "liabilities:{book}:account:{subId}:available"
+SUBSCRIPTIONS = f"""\
+kind: contract
+contract: subscriptions
+book: requests
+custody: false
+chains: {{{CHAIN_ID}: {{addresses: ["{COORDINATOR}"]}}}}
+abi:
+  - {{type: event, name: Funded, inputs: [{{name: subId, type: uint64}}, {{name: amount, type: uint96}}]}}
+  - type: event
+    name: Requested
+    inputs: [{{name: requestId, type: uint256}}, {{name: subId, type: uint64}}, {{name: hold, type: uint96}}]
+  - {{type: event, name: Fulfilled, inputs: [{{name: requestId, type: uint256}}, {{name: payment, type: uint96}}]}}
+  - {{type: event, name: Canceled, inputs: [{{name: subId, type: uint64}}]}}
+events:
+  Funded:
+    kind: money
+    postings:
+      - {{debit: clearing, credit: "{AVAILABLE}", asset: "{TOKEN}", amount: amount}}
+  Requested:
+    kind: money
+    postings:
+      - debit: liabilities:{{book}}:account:{{subId}}:available
+        credit: liabilities:{{book}}:account:{{subId}}:held
+        asset: "{TOKEN}"
+        amount: hold
+  Fulfilled: # the hold is given back, the payment taken; the event knows neither account nor hold
+    kind: money
+    joins: [{{name: request, event: Requested, key: requestId}}]
+    postings:
+      - debit: liabilities:{{book}}:account:{{request.subId}}:held
+        credit: liabilities:{{book}}:account:{{request.subId}}:available
+        asset: "{TOKEN}"
+        amount: request.hold
+      - debit: liabilities:{{book}}:account:{{request.subId}}:available
+        credit: liabilities:{{book}}:withdrawable:{{address}}:-
+        asset: "{TOKEN}"
+        amount: payment
+  Canceled:
+    kind: money
+    postings:
+      - {{debit: "{AVAILABLE}", credit: clearing, asset: "{TOKEN}", amount: remaining}}
+"""
+
+
 @functools.cache
 def registry() -> Registry:
     """The shipped descriptions with the addresses above."""
     with tempfile.TemporaryDirectory() as folder:
         overlay = Path(folder) / "deployment.yaml"
         overlay.write_text(DEPLOYMENT)
-        return load_registry([SHIPPED, overlay], chain_id=CHAIN_ID)
+        (Path(folder) / "subscriptions.yaml").write_text(SUBSCRIPTIONS)
+        return load_registry([SHIPPED, Path(folder)], chain_id=CHAIN_ID)
 
 
 @functools.cache
@@ -151,6 +198,11 @@ def vault_deposited(owner: str, amount: int, *, asset: str = TOKEN) -> Log:
     """The vault's Deposited."""
     args = {"account": owner, "asset": asset, "amount": str(amount)}
     return Log(contract="legacy-vault", address=VAULT, event="Deposited", book="vault", args=args)
+
+
+def requests(event: str, **args: str | int) -> Log:
+    """An event of the description that joins and takes what remains."""
+    return Log(contract="subscriptions", address=COORDINATOR, event=event, book="requests", args=args)
 
 
 def deposit(to: int, amount: int, *, token: str = TOKEN, seq: int | None = None) -> list[Log]:

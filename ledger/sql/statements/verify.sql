@@ -170,20 +170,20 @@ ORDER BY c.code, c.asset
 LIMIT $2;
 
 -- name: ordinals
--- The revisions of an event are 1, 2, 3 … in the order of the journal, and all of the same log.
+-- The revisions of an event are 1, 2, 3 … in the order of the journal, and all of the same log. What was quarantined and
+-- taken back has no entries: after it an event begins anew with an odd revision.
 WITH revision AS (
     SELECT
         e.entry_id,
         e.event_id,
         e.ordinal,
-        row_number() OVER event AS expected,
+        e.fresh,
         format(
             '%s %s %s %s %s %s %s %s %s', e.block_hash, e.tx_hash, e.log_index, e.address, e.contract, e.event, e.book,
             e.event_at, e.stream_no
         ) AS place
     FROM ledger.entry AS e
     WHERE e.chain_id = $1
-    WINDOW event AS (PARTITION BY e.event_id ORDER BY e.entry_id)
 ),
 
 numbered AS (
@@ -191,23 +191,41 @@ numbered AS (
         r.entry_id,
         r.event_id,
         r.ordinal,
-        r.expected,
+        r.fresh,
         r.place,
-        lag(r.place) OVER (PARTITION BY r.event_id ORDER BY r.entry_id) AS before
+        coalesce(lag(r.ordinal) OVER event, 0) AS last,
+        coalesce(lag(r.place) OVER event, r.place) AS before
     FROM revision AS r
+    WINDOW event AS (PARTITION BY r.event_id ORDER BY r.entry_id)
+),
+
+judged AS (
+    SELECT
+        n.entry_id,
+        n.event_id,
+        n.before,
+        n.place,
+        CASE
+            WHEN NOT n.fresh AND n.ordinal <> n.last + 1
+                THEN format('entry %s is revision %s, expected %s', n.entry_id, n.ordinal, n.last + 1)
+            WHEN n.fresh AND (n.last % 2 = 1 OR n.ordinal <= n.last)
+                THEN format('entry %s begins anew with revision %s after revision %s', n.entry_id, n.ordinal, n.last)
+            WHEN n.fresh AND NOT EXISTS (
+                SELECT FROM ledger.quarantine AS q
+                WHERE q.event_id = n.event_id AND q.revision = n.ordinal - 2 AND q.closed_reason = 'retracted'
+            )
+                THEN format('entry %s begins anew, but revision %s was not taken back', n.entry_id, n.ordinal - 2)
+        END AS fault
+    FROM numbered AS n
 )
 
 SELECT
-    format('event 0x%s', encode(n.event_id, 'hex')) AS subject,
-    CASE
-        WHEN n.ordinal <> n.expected
-            THEN format('entry %s is revision %s, expected %s', n.entry_id, n.ordinal, n.expected)
-        ELSE format('entry %s names another log than the revision before', n.entry_id)
-    END AS detail,
+    format('event 0x%s', encode(j.event_id, 'hex')) AS subject,
+    coalesce(j.fault, format('entry %s names another log than the revision before', j.entry_id)) AS detail,
     count(*) OVER () AS failing
-FROM numbered AS n
-WHERE n.ordinal <> n.expected OR (n.expected > 1 AND n.before IS DISTINCT FROM n.place)
-ORDER BY n.entry_id
+FROM judged AS j
+WHERE j.fault IS NOT NULL OR j.before <> j.place
+ORDER BY j.entry_id
 LIMIT $2;
 
 -- name: contras

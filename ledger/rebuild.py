@@ -103,12 +103,10 @@ class Rebuild:
             finalized_moved=lambda: None,
         )
         async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
-            try:
-                await self._feed(worker, claim.state.position.next_offset, end)
-                await worker.settled()
-            finally:
-                await worker.close(timeout_s=CLOSE_TIMEOUT_S)
+            group.create_task(worker.run())  # cancelled with us: a db_tx that is cut off is rolled back
+            await self._feed(worker, claim.state.position.next_offset, end)
+            await worker.settled()
+            await worker.close(timeout_s=CLOSE_TIMEOUT_S)
         _check(partition, worker.ended)
 
     async def _feed(self, worker: Worker, begin: int, end: int) -> None:

@@ -77,7 +77,14 @@ class RebuiltSchema:
 
     async def _make(self) -> None:
         """Schema, mark and every migration in one db_tx: what was not finished is not there."""
-        mark = PREFIX + msgspec.json.encode(self._mark).decode()
+        try:
+            await self._make_all(PREFIX + msgspec.json.encode(self._mark).decode())
+        except asyncpg.InsufficientPrivilegeError as exc:
+            raise ConfigurationRefused(
+                f"[postgres] owner_dsn: its role may not do this: {exc}; it has to be the one of migrate"
+            ) from exc
+
+    async def _make_all(self, mark: str) -> None:
         async with self._connection.transaction():
             for name in self._names:
                 await self._connection.execute(await self._connection.fetchval(REBUILD["making"], name))

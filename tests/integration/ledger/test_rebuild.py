@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import asyncpg
 import pytest
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, RecordsToDelete
 
 from contracts.messages import Topics
 from tests.integration.ledger.database import Books, Database
 from tests.integration.ledger.kafka import Publisher, drop_topics, make_topics, publishing
 from tests.integration.ledger.service import Service
 from tests.unit.ledger.random_story import random_story
-from tests.unit.ledger.story import CHAIN, Story
+from tests.unit.ledger.story import CHAIN, CHAIN_ID, Story, deposit
 
 PARTITIONS = 2
 
@@ -152,3 +157,120 @@ async def test_what_is_not_the_same_is_named(service: Service, publisher: Publis
     assert code == 1
     assert f"at record {seq}" in out
     assert account["account"] in out
+
+
+async def refused(service: Service, *arguments: str, code: int, text: str, **settings: str) -> None:
+    found, out, err = await service.command("rebuild", *arguments, **settings)
+    assert (found, text in err, "Traceback" in out + err) == (code, True, False), out + err
+
+
+async def test_names_that_are_not_a_rebuild_s_are_refused_and_left_alone(
+    service: Service, publisher: Publisher, database: Database
+) -> None:
+    await refused(service, "--into", "again", code=2, text="was the ledger ever run here?")
+    await service.start()
+    await told(service, publisher, seed=1, blocks=4)
+    books = Books(database)
+    connection = await asyncpg.connect(database.admin)
+    await connection.execute("CREATE SCHEMA theirs; CREATE TABLE theirs.t (n INT); CREATE SCHEMA other_finance")
+    await connection.close()
+    for name, text in (
+        ("ledger", "is taken"),
+        ("Again", "lower-case"),
+        ("order", "reserved word"),
+        ("theirs", "theirs exists and is not a rebuild's"),
+        ("other", "other_finance exists and is not a rebuild's"),
+    ):
+        await refused(service, "--into", name, "--replace", code=2, text=text)
+    assert await books.rows("SELECT count(*)::INT FROM theirs.t") == [(0,)]
+    await refused(service, "--into", "again", code=2, text="owner_dsn", POSTGRES__OWNER_DSN=database.writer)
+    away = "postgresql://postgres@127.0.0.1:9/x"
+    await refused(service, "--into", "again", code=3, text="Postgres cannot be reached", POSTGRES__OWNER_DSN=away)
+    await refused(service, "--into", "again", code=3, text="Kafka", KAFKA__BOOTSTRAP_SERVERS="127.0.0.1:9")
+    assert await schemas(service) == set()
+
+
+async def test_an_interrupted_rebuild_goes_on_where_it_stopped(service: Service, publisher: Publisher) -> None:
+    live = await service.start()
+    story = await told(service, publisher, seed=5, blocks=40)
+    await service.stop(live)
+    books = Books(service.database)
+    locker = await asyncpg.connect(service.database.admin)
+    code, first = await rebuilt(service, "--keep", "--batch-records", "3")
+    assert (code, first["equal"]) == (0, True)
+    for _ in range(20):
+        story.block(deposit(1, 7))
+    await publisher.publish(story)
+    # A rebuild that waits for a lock in the middle of its work, and is told to end there.
+    async with locker.transaction():
+        await locker.execute("LOCK TABLE again.balance IN ACCESS EXCLUSIVE MODE")
+        rebuild = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "ledger", "rebuild", "--into", "again", "--batch-records", "1"),
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env=service.environment(),
+        )
+
+        async def waits() -> bool:
+            sql = "SELECT 1 FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+            return bool(await books.rows(sql))
+
+        await service.until("the rebuild is at work", waits)
+        await refused(service, "--into", "again", code=2, text="another rebuild works on schema again")
+        rebuild.send_signal(signal.SIGINT)
+        _, err = await asyncio.wait_for(rebuild.communicate(), 20)
+    await locker.close()
+    assert rebuild.returncode == 130, err
+    assert b"the same command goes on" in err
+    assert b"Traceback" not in err
+    await service.start()
+    await folded(service, story)
+    code, found = await rebuilt(service)
+    assert (code, found["equal"], found["begun"]) == (0, True, "resumed")
+    assert found["records_folded"] < first["records_folded"]
+    assert await schemas(service) == set()
+
+
+async def test_records_that_the_live_ledger_folded_and_the_topic_lost_are_a_difference(
+    service: Service, publisher: Publisher, kafka_bootstrap: str
+) -> None:
+    process = await service.start()
+    await told(service, publisher, seed=2, blocks=6)
+    await service.stop(process)
+    admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+    await admin.start()
+    await admin.delete_records({TopicPartition(publisher.topics.events, 0): RecordsToDelete(before_offset=5)})
+    await admin.close()
+    code, found = await rebuilt(service)
+    assert code == 1
+    (problem,) = found["problems"]
+    assert "the topic no longer has offset 0: it was truncated; the live ledger went on" in problem
+
+
+async def test_an_incident_that_was_accepted_is_folded_again_and_one_that_waits_stops_both(
+    service: Service, publisher: Publisher
+) -> None:
+    process = await service.start()
+    story = await told(service, publisher, seed=4, blocks=8)
+    story.revoke(1, "i-1")
+    story.block(deposit(1, 9), incident="i-1", mark=False)
+    story.mark()
+    await publisher.publish(story)
+    books = Books(service.database)
+
+    async def waits() -> bool:
+        return bool(await books.rows("SELECT 1 FROM ledger.stream WHERE stopped_incident = 'i-1'"))
+
+    await service.until("the incident stops a partition", waits)
+    await service.stop(process)
+    code, found = await rebuilt(service)
+    assert (code, found["equal"]) == (0, True)
+    assert any("incident i-1" in note for note in found["notes"])
+    await books.rows(
+        "INSERT INTO ledger.incident (chain_id, incident_id, accepted_by, reason) VALUES ($1, 'i-1', 'a', 'b')",
+        CHAIN_ID,
+    )
+    await service.start()
+    await folded(service, story)
+    code, found = await rebuilt(service)
+    assert (code, found["equal"], found["notes"]) == (0, True, [])

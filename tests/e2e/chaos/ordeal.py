@@ -99,8 +99,8 @@ class Ordeal:
             self._parts(http) as supervisor,
         ):
             load = Load(chain, self._options.seed)
-            await self._prepare(load, supervisor)
             async with beside(supervisor.watch()):
+                await self._prepare(load, supervisor)
                 await supervisor.until_all_ready()
                 await self._under_fire(load, supervisor)
                 last = chain.head.number
@@ -150,7 +150,7 @@ class Ordeal:
         supervisor = Supervisor([kafka_part(self._kafka), postgres_part(self._postgres), *services], folder=self._logs)
         try:
             yield supervisor
-        except DemoFailure as exc:
+        except Exception as exc:
             exc.add_note(supervisor.tails())
             raise
         finally:

@@ -39,6 +39,7 @@ class Report:
             "events_per_s": round(self.events_per_s, 1),
             "retracted": self.verdict.retracted,
             "final": self.verdict.final,
+            "aborted": self.verdict.aborted,
             "kills": dict(sorted(self.kills.items())),
             "reorgs": {str(depth): count for depth, count in sorted(self.reorgs.items())},
             "reorgs_while_down": self.reorgs_while_down,
@@ -60,6 +61,7 @@ class Report:
         text = f"""\
 seed {self.seed}: {shown["events"]} events stand after {shown["seconds"]} s of load ({shown["events_per_s"]}/s)
 {shown["retracted"]} were retracted, {shown["final"]} are final, {self.calls_failed} calls failed on the chain
+{shown["aborted"]} records on the topics belong to a kafka_tx that was cut off
 kill -9: {kills}
 reorgs: {sum(self.reorgs.values())}, by depth {shown["reorgs"]}, {self.reorgs_while_down} of them while a part was down
 from kill to ready, median/slowest in seconds: {times}

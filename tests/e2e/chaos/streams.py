@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import asyncio
+from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -12,6 +13,7 @@ from aiokafka.structs import ConsumerRecord, TopicPartition
 from contracts.messages import PaymentEvent, Topics, decode_event, decode_watermark
 
 PROBLEMS_MAX: Final = 20
+READ_TIMEOUT_S: Final = 180.0
 
 
 @dataclass(slots=True)
@@ -26,9 +28,12 @@ class Stream:
     standing: dict[str, PaymentEvent] = field(default_factory=dict)  # event id → the event
     finalized: dict[int, int] = field(default_factory=dict)  # partition → finalized block of its last watermark
     retracted: int = 0
+    told: int = 0  # records that a consumer gets
+    aborted: int = 0  # records of kafka_txs that never happened
 
     def take(self, record: ConsumerRecord[bytes, bytes]) -> None:
         """The next record of its partition."""
+        self.told += 1
         headers = dict(record.headers)
         where = f"{self.name}/{record.partition} at offset {record.offset}"
         seq, expected = int(headers["stream_seq"]), self.seqs.get(record.partition, 0) + 1
@@ -104,13 +109,20 @@ async def read_streams(bootstrap_servers: str, topics: Topics, *, partitions: in
         stable = await _ends(bootstrap_servers, targets, "read_committed")
         if written != stable:
             stream.problems.append(f"{stream.name}: an open kafka_tx: {stable} of {written} can be read")
-        await _read(bootstrap_servers, stream, stable)
+        async with asyncio.timeout(READ_TIMEOUT_S):
+            async for record in _records(bootstrap_servers, stable, "read_committed"):
+                stream.take(record)
+            written_records = [None async for _ in _records(bootstrap_servers, stable, "read_uncommitted")]
+        stream.aborted = len(written_records) - stream.told
         stream.finish()
     return events, final
 
 
-async def _read(bootstrap_servers: str, stream: Stream, ends: dict[TopicPartition, int]) -> None:
-    consumer = _consumer(bootstrap_servers, "read_committed")
+async def _records(
+    bootstrap_servers: str, ends: dict[TopicPartition, int], isolation_level: str
+) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    """Everything up to the ends, one partition after the other."""
+    consumer = _consumer(bootstrap_servers, isolation_level)
     await consumer.start()
     try:
         consumer.assign(list(ends))
@@ -119,7 +131,7 @@ async def _read(bootstrap_servers: str, stream: Stream, ends: dict[TopicPartitio
             while await consumer.position(target) < end:
                 for records in (await consumer.getmany(target, timeout_ms=500)).values():
                     for record in records:
-                        stream.take(record)
+                        yield record
     finally:
         await consumer.stop()
 

@@ -50,6 +50,7 @@ class _Kept:
     part: Part
     daemon: Daemon | None = None
     wanted: bool = False
+    judged: bool = False  # its end is known already
     logs: list[Path] = field(default_factory=list)
 
 
@@ -67,20 +68,18 @@ class Supervisor:
         kept = self._kept[name]
         kept.daemon = Daemon(name=f"{name}-{len(kept.logs) + 1:02d}", folder=self._folder, ephemeral=True)
         kept.logs.append(kept.daemon.log)
-        kept.wanted = True
+        kept.wanted, kept.judged = True, False
         kept.part.launch(kept.daemon)
 
     async def kill(self, name: str) -> None:
         """``kill -9``; returns when the process is gone."""
         kept = self._kept[name]
         assert kept.daemon is not None
-        if kept.daemon.pid() is None:
-            self._judge_end(kept)  # it was faster
         kept.wanted = False
         self.recoveries.append(Recovery(part=name, killed_at_s=time.monotonic()))
         await asyncio.to_thread(kept.daemon.stop, how=signal.SIGKILL)
-        if kept.daemon.exit_code() not in (KILLED, self._code_of_last_end(name)):
-            self._judge_end(kept)
+        if kept.daemon.exit_code() != KILLED:
+            self._judge_end(kept)  # it was faster
 
     async def watch(self) -> None:
         """Until cancelled. Raises DemoFailure when a process ends as it must not."""
@@ -160,13 +159,12 @@ class Supervisor:
                 recovery.ready_after_s = now - recovery.killed_at_s
 
     def _judge_end(self, kept: _Kept) -> None:
+        if kept.judged:
+            return
         assert kept.daemon is not None
+        kept.judged = True
         code = kept.daemon.exit_code()
         self.ended.append(Ended(part=kept.part.name, exit_code=code))
         tail = kept.daemon.tail(TAIL_LINES)
         if code is None or not kept.part.restartable(code, tail):
             raise DemoFailure(f"{kept.part.name} ended by itself with {code}:\n{tail}", look=str(kept.daemon.log))
-
-    def _code_of_last_end(self, name: str) -> int | None:
-        codes = [ended.exit_code for ended in self.ended if ended.part == name]
-        return codes[-1] if codes else KILLED

@@ -30,6 +30,7 @@ class Verdict:
     standing: int  # events on the events topic that no retraction took back
     retracted: int
     final: int  # events on the final topic
+    aborted: int  # records of kafka_txs that were cut off, on both topics
 
 
 async def judge(stage: Stage, *, head: int, final: int) -> Verdict:
@@ -54,6 +55,7 @@ async def judge(stage: Stage, *, head: int, final: int) -> Verdict:
         standing=len(events.standing),
         retracted=events.retracted,
         final=len(finals.standing),
+        aborted=events.aborted + finals.aborted,
     )
 
 

@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -14,8 +14,10 @@ from deploy.demo.books import Books, read_books
 from deploy.demo.check import Node
 from deploy.demo.check_events import Deployment, event_id
 from deploy.demo.check_postings import is_ours
+from deploy.demo.failure import DemoFailure
 from deploy.demo.processes import command_result, module_result
 from deploy.demo.stage import PARTITIONS, Stage
+from deploy.runtime import exit_codes
 from tests.e2e.chaos.streams import Stream, read_streams
 
 SHOWN_MAX: Final = 10
@@ -47,6 +49,7 @@ async def judge(stage: Stage, *, head: int, final: int) -> Verdict:
         *(f"final/{p} is at block {n}, not {final}" for p, n in finals.finalized.items() if n != final),
         *_books(books, events),
         *await _reconciled(stage),
+        *await _verified(stage),
         *await _rebuilt(stage, entries=books.posted + books.reversed, final=final),
         *await _checked(stage),
     ]
@@ -96,40 +99,60 @@ def _books(books: Books, events: Stream) -> Iterator[str]:
 
 
 async def _reconciled(stage: Stage) -> list[str]:
-    code, out, err = await command_result("ledger", "reconcile", "--json", config=stage.config)
-    if code not in (0, 1):
-        return [f"chainbooks-ledger reconcile ended with {code}: {err or out}"]
-    document = json.loads(out)
+    code, document = await _ledger_says(stage, "reconcile")
     lines = [f"reconcile: {item['subject']} {item['asset']}: {item}" for item in document["differences"]]
     if not document["compared"]:
         lines.append("reconcile compared nothing")
-    return lines if code == bool(lines) else [*lines, f"chainbooks-ledger reconcile ended with {code}"]
+    return _with_code("reconcile", code, lines)
+
+
+async def _verified(stage: Stage) -> list[str]:
+    """The books against themselves."""
+    code, document = await _ledger_says(stage, "verify")
+    lines = [
+        f"verify: {check['check']}: {failure}"
+        for check in document["checks"]
+        for failure in check["failures"] or [f"{check['failing']} failing"] * bool(check["failing"])
+    ]
+    if not document["checks"]:
+        lines.append("verify checked nothing")
+    return _with_code("verify", code, lines)
 
 
 async def _rebuilt(stage: Stage, *, entries: int, final: int) -> list[str]:
     """The topics folded again from offset 0, in batches of another size, give the same books to the byte."""
-    arguments = ("--into", "chaos_again", "--batch-records", str(REBUILD_BATCH_RECORDS), "--json")
-    code, out, err = await command_result("ledger", "rebuild", *arguments, config=stage.config)
-    if code not in (0, 1):
-        return [f"chainbooks-ledger rebuild ended with {code}: {err or out}"]
-    document = json.loads(out)
-    lines = [
-        f"rebuild: {each['of']} {each['live']} ≠ {each['rebuilt']}" for each in document["digests"] if not each["equal"]
-    ]
+    arguments = ("--into", "chaos_again", "--batch-records", str(REBUILD_BATCH_RECORDS))
+    code, document = await _ledger_says(stage, "rebuild", *arguments)
+    digests = document["digests"]
+    lines = [f"rebuild: {each['of']} {each['live']} ≠ {each['rebuilt']}" for each in digests if not each["equal"]]
     lines += [f"rebuild: {problem}" for problem in document["problems"]]
-    if (document["entries_compared"], document["final_block"]) != (entries, final):
+    compared, final_block = document["entries_compared"], document["final_block"]
+    if (compared, final_block) != (entries, final):
         lines.append(
-            f"rebuild compared {document['entries_compared']} of {entries} entries, final ones to block "
-            f"{document['final_block']}, not {final}"
+            f"rebuild compared {compared} of {entries} entries, final ones to block {final_block}, not {final}"
         )
-    return lines if code == bool(lines) else [*lines, f"chainbooks-ledger rebuild ended with {code}"]
+    return _with_code("rebuild", code, lines)
+
+
+async def _ledger_says(stage: Stage, *arguments: str) -> tuple[int, dict[str, Any]]:
+    """A command's exit code and its JSON. Raises DemoFailure when it could not do its work."""
+    code, out, err = await command_result("ledger", *arguments, "--json", config=stage.config)
+    if code not in (exit_codes.OK, exit_codes.DIFFERENCE):
+        raise DemoFailure(f"chainbooks-ledger {arguments[0]} ended with {code}: {err or out}")
+    document: dict[str, Any] = json.loads(out)
+    return code, document
+
+
+def _with_code(name: str, code: int, lines: list[str]) -> list[str]:
+    """The exit code has to say the same as the document."""
+    return lines if code == bool(lines) else [*lines, f"chainbooks-ledger {name} ended with {code}"]
 
 
 async def _checked(stage: Stage) -> list[str]:
     """Every balance again from raw receipts, by code that knows nothing of ours."""
     arguments = ("--rpc", stage.node_url, "--dsn", stage.reader_dsn, "--deployment", str(stage.deployment))
     code, out, err = await module_result("deploy.demo.check", *arguments)
-    if code not in (0, 1):
+    if code not in (exit_codes.OK, exit_codes.DIFFERENCE):
         return [f"the independent check ended with {code}: {err or out}"]
     return [f"independent check: {line}" for line in json.loads(out)["differences"]]
 

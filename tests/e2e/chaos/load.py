@@ -12,7 +12,7 @@ from deploy.demo.actors import ASSETS, BLOCK_INTERVAL_S, GENESIS_TIMESTAMP, VAUL
 from deploy.demo.business import QUOTA, setup_blocks
 from deploy.demo.chain import SLOTS_IN_AN_EPOCH, Chain, Sent
 from deploy.demo.deeds import Deeds
-from deploy.demo.plan import Block, Call
+from deploy.demo.plan import Call
 from tests.e2e.chaos.plan import REORG_DEPTH_MAX
 
 BLOCK_PERIOD_S: Final = 0.4
@@ -37,6 +37,7 @@ class Load:
         self._deeds = Deeds(self._rng)
         self._wanted: list[int] = []
         self._stop = False
+        self._mining = asyncio.Event()
 
     async def set_up(self) -> None:
         """Contracts, accounts and allowances, all of it final before business begins."""
@@ -53,6 +54,10 @@ class Load:
     def ask_for_reorg(self, depth: int) -> None:
         """It comes after the block that is being made."""
         self._wanted.append(depth)
+
+    async def next_block(self) -> None:
+        """Returns when one begins to be mined."""
+        await self._mining.wait()
 
     def stop(self) -> None:
         """``run`` returns after the block that is being made."""
@@ -80,7 +85,11 @@ class Load:
         self.seconds = time.monotonic() - self.began_s
 
     async def _play(self, calls: list[Call]) -> None:
-        await self.chain.play(Block(calls=tuple(calls)))
+        for call in calls:
+            await self.chain.send(call)
+        self._mining.set()  # wakes who waits now
+        self._mining.clear()
+        await self.chain.mine()
 
     def _calls(self, count: int) -> list[Call]:
         self._deeds.now = GENESIS_TIMESTAMP + (self.chain.head.number + 1) * BLOCK_INTERVAL_S

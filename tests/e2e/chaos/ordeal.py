@@ -187,6 +187,8 @@ class Ordeal:
                 load.stop()
 
     async def _strike(self, blow: Blow, load: Load, supervisor: Supervisor) -> None:
+        await load.next_block()
+        await asyncio.sleep(blow.aim_s)
         for part in blow.parts:
             await supervisor.kill(part)
         if blow.reorg_depth:

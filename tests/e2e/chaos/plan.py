@@ -11,6 +11,7 @@ PARTS: Final = ("indexer", "ledger", "kafka", "postgres")
 REORG_DEPTH_MAX: Final = 8  # anvil's finalized block is that far behind its head: deeper would be a finality violation
 DOWN_S_MAX: Final = 3.0
 PAUSE_S_MAX: Final = 3.0
+AIM_S_MAX: Final = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -19,6 +20,7 @@ class Blow:
 
     parts: tuple[str, ...]
     pause_s: float  # after everything was ready again
+    aim_s: float  # from the next block to the kill: so that publishing and folding it is cut off, sometimes
     down_s: float  # from the kill to the start
     reorg_depth: int  # of a reorg while they are down; 0: none
     again_after_s: float | None  # the first one is killed once more, so long after its start, ready or not
@@ -39,6 +41,7 @@ def blows(seed: int) -> Iterator[Blow]:
             yield Blow(
                 parts=(part, rng.choice(others)) if rng.random() < 0.25 else (part,),
                 pause_s=rng.uniform(0.2, PAUSE_S_MAX),
+                aim_s=rng.uniform(0.0, AIM_S_MAX),
                 down_s=rng.uniform(0.0, DOWN_S_MAX),
                 reorg_depth=rng.randint(1, REORG_DEPTH_MAX) if turn == 0 or rng.random() < 0.6 else 0,
                 again_after_s=rng.uniform(0.0, 3.0) if rng.random() < 0.3 else None,

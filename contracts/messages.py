@@ -14,7 +14,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -128,6 +128,7 @@ class RegistryRecord(msgspec.Struct, frozen=True, kw_only=True):
     document: dict[str, Any]  # the whole description, ABI included: enough to rebuild decoders and posting rules
 
 
+_Message = TypeVar("_Message", bound=msgspec.Struct)
 _position_and_source = struct.Struct(">IB").pack
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(PaymentEvent)
@@ -142,23 +143,31 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode_event(value: bytes) -> PaymentEvent:
-    """Raises ``msgspec.ValidationError`` or ``msgspec.DecodeError``."""
-    return _event_decoder.decode(value)
+    """Raises ``msgspec.DecodeError`` (``ValidationError`` is one), whatever the bytes."""
+    return _decoded(_event_decoder, value)
 
 
 def decode_watermark(value: bytes) -> Watermark:
     """Raises as decode_event."""
-    return _watermark_decoder.decode(value)
+    return _decoded(_watermark_decoder, value)
 
 
 def decode_rejected(value: bytes) -> Rejected:
     """Raises as decode_event."""
-    return _rejected_decoder.decode(value)
+    return _decoded(_rejected_decoder, value)
 
 
 def decode_registry_record(value: bytes) -> RegistryRecord:
     """Raises as decode_event."""
-    return _registry_decoder.decode(value)
+    return _decoded(_registry_decoder, value)
+
+
+def _decoded(decoder: msgspec.json.Decoder[_Message], value: bytes) -> _Message:
+    """msgspec lets two errors of Python out: for text that is not UTF-8, and for JSON that nests too deep."""
+    try:
+        return decoder.decode(value)
+    except (UnicodeDecodeError, RecursionError) as exc:
+        raise msgspec.DecodeError(str(exc)) from exc
 
 
 def event_id(*, chain_id: int, block_hash: bytes, position: int, source: int = SOURCE_LOG) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -83,3 +84,16 @@ def test_topics_carry_chain_and_prefix() -> None:
     assert topics.events == "test.payments.local.events.v1"
     assert topics.state == "test.indexer.local.state.v1"
     assert topics.registry == "test.payments.registry.v1"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b'{"op": "applied", "event_id": "\xff\xfe"}', b'{"unknown": ' + b"[" * 200_000, b'{"op": 7}', b"", b"\xff"],
+)
+@pytest.mark.parametrize(
+    "decode",
+    [messages.decode_event, messages.decode_rejected, messages.decode_watermark, messages.decode_registry_record],
+)
+def test_any_bytes_that_are_no_message_raise_one_kind_of_error(decode: Callable[[bytes], object], value: bytes) -> None:
+    with pytest.raises(msgspec.DecodeError):
+        decode(value)

@@ -1,6 +1,7 @@
 """Gets from the node what the core asks for, and checks it: tips, missing headers, the logs of blocks and ranges.
 
-An empty answer is not "no logs": when the block's bloom says that there may be some, the receipts decide.
+Silence is not "no logs": when the block's bloom affirms a contract that the answer has no log of, all logs of the
+block decide, for together they must make that bloom.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from indexer.core.bloom import contains, may_hold_logs
 from indexer.core.compose import change_bytes
 from indexer.core.plan import Tips
 from indexer.core.state import NewBlock, new_block
-from indexer.errors import MethodMissing, NodeBehind, NodeLied, RangeTooLarge
+from indexer.errors import NodeBehind, NodeLied, RangeTooLarge
 from indexer.ports import LogFilter, NodePort
 
 BLOCKS_IN_FLIGHT: Final = 8
@@ -132,12 +133,10 @@ class Fetcher:
                 raise NodeLied(
                     f"{self.node.name} gives a log {log.log_index} that block {header.number}'s bloom denies"
                 )
-        if logs or not may_hold_logs(header.logs_bloom, addresses=self._addresses, topic0s=self._topic0s):
+        silent = self._addresses - {bytes.fromhex(log.address[2:]) for log in logs}
+        if not may_hold_logs(header.logs_bloom, addresses=silent, topic0s=self._topic0s):
             return logs
-        try:
-            return await self.node.logs_from_receipts(header, self._wanted)
-        except MethodMissing:  # a second look has to do: the bloom may be wrong, receipts would prove it
-            return await self.node.logs_of_block(header, self._wanted)
+        return await self.node.logs_from_receipts(header, self._wanted)
 
     async def _tag(self, tag: Literal["latest", "safe", "finalized"]) -> Header:
         header = await self.node.header_by_tag(tag)

@@ -49,7 +49,8 @@ class NodePort(Protocol):
 
     async def logs_of_block(self, header: Header, wanted: LogFilter) -> list[PlacedLog]: ...
 
-    async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]: ...
+    async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]:
+        """The logs of a block, after all its logs have been seen to make its bloom. Never fewer than there are."""
 
     async def logs_of_range(self, from_block: int, to_block: int, wanted: LogFilter) -> list[PlacedLog]: ...
 

@@ -8,6 +8,8 @@ message: they may hold keys.
 
 from __future__ import annotations
 
+import sys
+import time
 from types import TracebackType
 from typing import Final, Self
 from urllib.parse import urlsplit
@@ -20,6 +22,12 @@ from web3.types import RPCEndpoint
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 16 * 1024
+PAUSE_S_MAX: Final = 60.0  # no Retry-After is obeyed for longer
+NESTING_MAX: Final = 1_000  # Python's own default
+
+# py_ecc, which web3 imports, sets 100,000: more than the stack holds, so that one deeply nested answer from a node
+# would end the process instead of raising RecursionError.
+sys.setrecursionlimit(NESTING_MAX)
 
 
 class RpcTransportError(Exception):
@@ -37,6 +45,15 @@ class RpcTransportError(Exception):
         self.status = status
         self.too_much = too_much
         self.body = body
+
+
+def _seconds(retry_after: str) -> float:
+    """The seconds of a Retry-After header; 0 for a date, which nodes do not send, and for nonsense."""
+    try:
+        seconds = float(retry_after)
+    except ValueError:
+        return 0.0
+    return seconds if 0 < seconds < float("inf") else 0.0
 
 
 def redacted(url: str) -> str:
@@ -60,6 +77,7 @@ class HttpProvider(AsyncHTTPProvider):
         self._timeout_s = timeout_s
         self._connections_max = connections_max
         self._session: aiohttp.ClientSession | None = None
+        self._paused_until = 0.0  # on time.monotonic(); the node asked for it
 
     def __str__(self) -> str:
         return f"RPC connection {self.name}"
@@ -69,28 +87,46 @@ class HttpProvider(AsyncHTTPProvider):
         return await self.post(request_data)
 
     async def post(self, request_data: bytes) -> bytes:
-        """Sends one JSON-RPC request body and returns the raw answer. Raises RpcTransportError."""
+        """Sends one JSON-RPC request body and returns the raw answer. Raises RpcTransportError.
+
+        While a Retry-After of the node runs, nothing is sent: the error comes at once.
+        """
+        left_s = self._paused_until - time.monotonic()
+        if left_s > 0:
+            raise RpcTransportError(f"{self.name} asked for a pause, {left_s:.1f} s are left", status=429)
+        try:
+            async with self._connected().post(
+                str(self.endpoint_uri), data=request_data, allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise await self._refusal(response)
+                return await self._bounded(response)
+        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
+            late = isinstance(exc, TimeoutError)
+            why = "no answer in time" if late else type(exc).__name__
+            raise RpcTransportError(f"{self.name} could not be asked: {why}", too_much=late) from exc
+
+    def _connected(self) -> aiohttp.ClientSession:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=self._connections_max, keepalive_timeout=60),
                 timeout=aiohttp.ClientTimeout(total=self._timeout_s),
                 headers={"Content-Type": "application/json", "User-Agent": "chainbooks"},
             )
-        try:
-            async with self._session.post(str(self.endpoint_uri), data=request_data) as response:
-                if response.status != 200:
-                    sent = await response.content.read(REFUSAL_BYTES_MAX)
-                    text = sent[:300].decode("utf-8", "replace")
-                    raise RpcTransportError(
-                        f"{self.name} answered HTTP {response.status}: {text}",
-                        status=response.status,
-                        body=sent if response.status in (400, 413) and sent.lstrip().startswith(b"{") else None,
-                    )
-                return await self._bounded(response)
-        except (TimeoutError, aiohttp.ClientError, OSError) as exc:
-            late = isinstance(exc, TimeoutError)
-            why = "no answer in time" if late else type(exc).__name__
-            raise RpcTransportError(f"{self.name} could not be asked: {why}", too_much=late) from exc
+        return self._session
+
+    async def _refusal(self, response: aiohttp.ClientResponse) -> RpcTransportError:
+        """What another status than 200 means; a Retry-After begins to run."""
+        pause_s = _seconds(response.headers.get("Retry-After", ""))
+        if pause_s:
+            self._paused_until = time.monotonic() + min(pause_s, PAUSE_S_MAX)
+        sent = await response.content.read(REFUSAL_BYTES_MAX)
+        text = sent[:300].decode("utf-8", "replace")
+        return RpcTransportError(
+            f"{self.name} answered HTTP {response.status}: {text}",
+            status=response.status,
+            body=sent if response.status in (400, 413) and sent.lstrip().startswith(b"{") else None,
+        )
 
     async def _bounded(self, response: aiohttp.ClientResponse) -> bytes:
         """The body, whatever length the node announces; never more than RESPONSE_BYTES_MAX of it in memory."""

@@ -20,6 +20,7 @@ from indexer.ports import LogFilter, NodePort
 _T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
 COMPARE_EVERY_S: Final = 10.0
+COMPARE_S_MAX: Final = 1.0  # nobody waits longer for a node that is not needed
 LAG_BLOCKS_MAX: Final = 2
 
 
@@ -83,7 +84,11 @@ class FailoverNode:
         return await self._ask(lambda node: node.header_by_number(number))
 
     async def header_by_hash(self, block_hash: str) -> Header | None:
-        return await self._ask(lambda node: node.header_by_hash(block_hash))
+        """We ask for parents of what this node told us: without them it is no use, and another is asked next time."""
+        header = await self._ask(lambda node: node.header_by_hash(block_hash))
+        if header is None:
+            self.distrust()
+        return header
 
     async def logs_of_block(self, header: Header, wanted: LogFilter) -> list[PlacedLog]:
         return await self._ask(lambda node: node.logs_of_block(header, wanted))
@@ -119,9 +124,10 @@ class FailoverNode:
 
         async def head(index: int) -> int:
             try:
-                await self._verify(index)
-                header = await self._nodes[index].header_by_tag("latest")
-            except (NodeUnavailable, NodeBehind, NodeLied):
+                async with asyncio.timeout(COMPARE_S_MAX):
+                    await self._verify(index)
+                    header = await self._nodes[index].header_by_tag("latest")
+            except (NodeUnavailable, NodeBehind, NodeLied, TimeoutError):
                 return -1
             return -1 if header is None else header.number
 

@@ -6,7 +6,11 @@ Only the fact that something arrived is used; all data comes over HTTP, where it
 from __future__ import annotations
 
 import asyncio
+import random
 import time
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Final
 
 import aiohttp
 import structlog
@@ -21,6 +25,9 @@ SUBSCRIBE = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["n
 
 class SubscriptionLost(Exception):
     """The WebSocket closed, or the node refused the subscription."""
+
+
+LOST: Final = (SubscriptionLost, aiohttp.ClientError, OSError, TimeoutError)
 
 
 class Heads:
@@ -43,46 +50,60 @@ class Heads:
         return self._received_ms
 
     async def listen(self) -> None:
-        """Keeps the subscription; returns at once without a URL. A lost connection is a log line, never an error."""
+        """Keeps the subscription; returns at once without a URL. A lost connection is a log line, never an error.
+
+        The pauses between attempts grow until one succeeds, and count anew after it.
+        """
         if self._url is None:
             return
         name = redacted(self._url)
-
-        def lost(attempt: RetryCallState) -> None:
-            if attempt.attempt_number == 1 and attempt.outcome is not None:
-                _log.warning(
-                    "newHeads lost: polling until it is back", node=name, reason=_why(attempt.outcome.exception())
-                )
-
         while True:
-            retrying = AsyncRetrying(
-                retry=retry_if_exception_type((SubscriptionLost, aiohttp.ClientError, OSError, TimeoutError)),
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(LOST),
                 wait=wait_random_exponential(multiplier=0.5, max=15),
-                before_sleep=lost,
-            )
-            await retrying(self._subscribed, name)
+                before_sleep=lambda state: _tell_first(state, name),
+            ):
+                with attempt:
+                    async with self._subscription(name) as socket:
+                        await self._hear(socket)
+            _log.warning("newHeads lost: polling until it is back", node=name, reason="the subscription ended")
+            await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311  # jitter is no secret
 
-    async def _subscribed(self, name: str) -> None:
-        """One connection's life. Always ends by an exception, so that there is a pause before the next."""
+    @asynccontextmanager
+    async def _subscription(self, name: str) -> AsyncIterator[aiohttp.ClientWebSocketResponse]:
+        """A connection that has confirmed the subscription. Raises one of LOST."""
         assert self._url is not None
-        async with (
-            aiohttp.ClientSession() as http,
-            http.ws_connect(self._url, heartbeat=20.0, max_msg_size=MESSAGE_BYTES_MAX) as socket,
-        ):
-            await socket.send_json(SUBSCRIBE)
-            answer = await socket.receive(timeout=self._timeout_s)
+        async with AsyncExitStack() as stack:
+            http = await stack.enter_async_context(aiohttp.ClientSession())
+            async with asyncio.timeout(self._timeout_s):
+                connecting = http.ws_connect(self._url, heartbeat=20.0, max_msg_size=MESSAGE_BYTES_MAX)
+                socket = await stack.enter_async_context(connecting)
+                await socket.send_json(SUBSCRIBE)
+                answer = await socket.receive()
             if answer.type is not aiohttp.WSMsgType.TEXT or '"result"' not in str(answer.data):
                 raise SubscriptionLost(f"refused eth_subscribe: {answer.type.name} {str(answer.data)[:200]}")
             _log.info("newHeads subscribed", node=name)
-            self._announce()  # whatever came while we were away
+            yield socket
+
+    async def _hear(self, socket: aiohttp.ClientWebSocketResponse) -> None:
+        """Until the connection ends, however it does."""
+        self._announce()  # whatever came while we were away
+        try:
             async for message in socket:
                 if message.type is aiohttp.WSMsgType.TEXT:
                     self._announce()
-        raise SubscriptionLost("the subscription ended")
+        except LOST as exc:
+            _log.debug("newHeads broke off", reason=type(exc).__name__)
 
     def _announce(self) -> None:
         self._received_ms = time.time_ns() // 1_000_000
         self._announced.set()
+
+
+def _tell_first(state: RetryCallState, name: str) -> None:
+    if state.attempt_number == 1 and state.outcome is not None:
+        reason = _why(state.outcome.exception())
+        _log.warning("newHeads cannot be had: polling until it can", node=name, reason=reason)
 
 
 def _why(failure: BaseException | None) -> str:

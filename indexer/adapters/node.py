@@ -12,25 +12,24 @@ from collections.abc import Sequence
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
-from web3.exceptions import Web3Exception
 
 from deploy.runtime.rpc import Rpc, RpcTransportError
 from indexer.core.assemble import PlacedLog, check_order, placed
-from indexer.core.blocks import Header, MalformedAnswer, RawBlock, RawLog, header_of
+from indexer.core.blocks import Header, MalformedAnswer, RawBlock, RawLog, header_of, quantity
 from indexer.core.bloom import bloom_of
 from indexer.errors import MethodMissing, NodeBehind, NodeLied, NodeUnavailable, RangeTooLarge
 from indexer.ports import LogFilter
 
 METHOD_NOT_FOUND: Final = -32601
 Tag = Literal["latest", "safe", "finalized"]
-_T = TypeVar("_T")
+_T = TypeVar("_T", bound="_Answer")
 
 
 class RpcError(msgspec.Struct, frozen=True):
     """The error object of JSON-RPC 2.0."""
 
-    code: int = 0
-    message: str = ""
+    code: int | float | str | None = 0  # an integer, says the specification
+    message: str | None = ""
     data: Any = None
 
 
@@ -38,26 +37,38 @@ class _Receipt(msgspec.Struct, frozen=True):
     logs: list[RawLog]
 
 
-class _BlockAnswer(msgspec.Struct, frozen=True):
+class _Answer(msgspec.Struct, frozen=True, kw_only=True):
+    id: int | str | None = None
+    error: RpcError | None = None
+
+
+class _TextAnswer(_Answer, frozen=True, kw_only=True):
+    result: str | None = None
+
+
+class _BlockAnswer(_Answer, frozen=True, kw_only=True):
     result: RawBlock | None = None
-    error: RpcError | None = None
 
 
-class _LogsAnswer(msgspec.Struct, frozen=True):
+class _LogsAnswer(_Answer, frozen=True, kw_only=True):
     result: list[RawLog] | None = None
-    error: RpcError | None = None
 
 
-class _ReceiptsAnswer(msgspec.Struct, frozen=True):
+class _ReceiptsAnswer(_Answer, frozen=True, kw_only=True):
     result: list[_Receipt] | None = None
-    error: RpcError | None = None
 
 
+_text_decoder = msgspec.json.Decoder(_TextAnswer)
 _block_decoder = msgspec.json.Decoder(_BlockAnswer)
 _logs_decoder = msgspec.json.Decoder(_LogsAnswer)
 _receipts_decoder = msgspec.json.Decoder(_ReceiptsAnswer)
 _encoder = msgspec.json.Encoder()
 
+_NO_SUCH_METHOD: Final = re.compile(
+    r"method not (?:found|supported|available|allowed)|unsupported method"
+    r"|the method \S+ (?:does not exist|is not)|method \S+ (?:is )?not (?:supported|found|available|allowed)",
+    re.IGNORECASE,
+)
 _BEHIND: Final = re.compile(
     r"after last accepted block|beyond current head block|cannot query unfinalized data|invalid block height"
     r"|header not found|unknown block|block not found|BlockOutOfRange",
@@ -104,12 +115,11 @@ class Node:
         return [] if header is None else [header.hash]
 
     async def chain_id(self) -> int:
+        answer = await self._ask("eth_chainId", [], _text_decoder)
         try:
-            return int(await self._rpc.web3.eth.chain_id)
-        except RpcTransportError as exc:
-            raise NodeUnavailable(str(exc)) from exc
-        except (Web3Exception, ValueError, TypeError) as exc:
-            raise NodeLied(f"{self.name} does not tell its chain id: {exc}") from exc
+            return quantity(answer.result, "the chain id")
+        except MalformedAnswer as exc:
+            raise NodeLied(f"{self.name}, eth_chainId: {exc}") from exc
 
     async def genesis_hash(self) -> str:
         genesis = await self.header_by_number(0)
@@ -139,13 +149,16 @@ class Node:
         return self._placed(logs, header)
 
     async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]:
-        """The same from eth_getBlockReceipts: every log of the block, checked against its bloom, filtered here."""
-        answer = await self._ask("eth_getBlockReceipts", [header.hash], _receipts_decoder)
-        if answer.result is None:
-            raise NodeBehind(f"{self.name} has no receipts of block {header.number} {header.hash}")
-        logs = self._placed([log for receipt in answer.result for log in receipt.logs], header)
+        """The same from every log of the block, which must make its bloom, filtered here.
+
+        From eth_getBlockReceipts, or from eth_getLogs without a filter where the node does not have that method.
+        """
+        try:
+            logs = self._placed(await self._receipts(header), header)
+        except MethodMissing:
+            logs = self._placed(await self._logs([{"blockHash": header.hash}]), header)
         if bloom_of((log.address, log.topics) for log in logs) != header.logs_bloom:
-            raise NodeLied(f"{self.name} gives receipts that do not make the bloom of block {header.number}")
+            raise NodeLied(f"{self.name} gives logs that do not make the bloom of block {header.number}")
         addresses, topic0s = frozenset(wanted.addresses), frozenset(wanted.topic0s)
         return [
             log for log in logs if log.address in addresses and log.topics and "0x" + log.topics[0].hex() in topic0s
@@ -181,6 +194,12 @@ class Node:
             raise NodeLied(f"{self.name} answered eth_getLogs with null")
         return answer.result
 
+    async def _receipts(self, header: Header) -> list[RawLog]:
+        answer = await self._ask("eth_getBlockReceipts", [header.hash], _receipts_decoder)
+        if answer.result is None:
+            raise NodeBehind(f"{self.name} has no receipts of block {header.number} {header.hash}")
+        return [log for receipt in answer.result for log in receipt.logs]
+
     async def _header(self, method: str, params: list[Any]) -> Header | None:
         answer = await self._ask(method, params, _block_decoder)
         if answer.result is None:
@@ -191,28 +210,32 @@ class Node:
             raise NodeLied(f"{self.name}, {method}: {exc}") from exc
 
     async def _ask(self, method: str, params: list[Any], decoder: msgspec.json.Decoder[_T]) -> _T:
-        request = {"jsonrpc": "2.0", "id": next(self._ids), "method": method, "params": params}
+        number = next(self._ids)
+        raw = await self._post(method, {"jsonrpc": "2.0", "id": number, "method": method, "params": params})
         try:
-            raw = await self._rpc.provider.post(_encoder.encode(request))
+            answer = decoder.decode(raw)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+            raise NodeLied(f"{self.name} answered {method} in another form: {exc}") from exc
+        if answer.id != number and not (answer.id is None and answer.error):  # an unread request's error has no id
+            raise NodeLied(f"{self.name} answered {method} with the answer to request {answer.id!r}, not {number}")
+        if answer.error is not None:
+            raise self._classified(method, answer.error)
+        return answer
+
+    async def _post(self, method: str, request: dict[str, Any]) -> bytes:
+        try:
+            return await self._rpc.provider.post(_encoder.encode(request))
         except RpcTransportError as exc:
             if exc.too_much and method == "eth_getLogs":
                 raise RangeTooLarge(str(exc)) from exc
             if exc.body is None:
                 raise NodeUnavailable(str(exc)) from exc
-            raw = exc.body
-        try:
-            answer = decoder.decode(raw)
-        except msgspec.DecodeError as exc:
-            raise NodeLied(f"{self.name} answered {method} in another form: {exc}") from exc
-        error: RpcError | None = getattr(answer, "error", None)
-        if error is not None:
-            raise self._classified(method, error)
-        return answer
+            return exc.body
 
     def _classified(self, method: str, error: RpcError) -> Exception:
-        said = f"{error.message} {error.data if error.data is not None else ''}".strip()
+        said = f"{error.message or ''} {error.data if error.data is not None else ''}".strip()
         text = f"{self.name} refused {method}: {said} ({error.code})"
-        if error.code == METHOD_NOT_FOUND:
+        if error.code == METHOD_NOT_FOUND or _NO_SUCH_METHOD.search(said):
             return MethodMissing(text)
         if _BEHIND.search(said):
             return NodeBehind(text)

@@ -75,9 +75,11 @@ def fixed_hex(value: str | None, characters: int, what: str) -> str:
     if value is None or len(value) != characters or not value.startswith("0x"):
         raise MalformedAnswer(f"{what} is {value!r}, not 0x hex of {characters - 2} digits")
     try:
-        bytes.fromhex(value[2:])
+        size = len(bytes.fromhex(value[2:]))
     except ValueError:
         raise MalformedAnswer(f"{what} is {value!r}, not hex") from None
+    if 2 * size != characters - 2:  # fromhex overlooks blanks
+        raise MalformedAnswer(f"{what} is {value!r}, not hex")
     return value.lower()
 
 

@@ -7,10 +7,10 @@ A fault gets the request and the honest body, and makes the response. What an an
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import socket
 import struct
+import zlib
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
@@ -109,7 +109,9 @@ def zipped(*, blanks: int = 0) -> Fault:
     """The same answer as gzip, if wanted a bomb: so many blanks before the last byte."""
 
     async def respond(request: web.Request, body: bytes) -> web.StreamResponse:
-        packed = gzip.compress(body[:-1] + b" " * blanks + body[-1:])
+        packer = zlib.compressobj(wbits=31)
+        blank = packer.compress(body[:-1]) + b"".join(packer.compress(b" " * CHUNK) for _ in range(blanks // CHUNK))
+        packed = blank + packer.compress(body[-1:]) + packer.flush()
         return web.Response(body=packed, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
 
     return respond

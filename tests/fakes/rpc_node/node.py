@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -142,9 +143,10 @@ class ScriptedNode:
         )
 
     async def say(self, text: str | bytes) -> None:
-        """Whatever text (or bytes) to every subscriber."""
-        for socket in self.subscribers:
-            await (socket.send_str(text) if isinstance(text, str) else socket.send_bytes(text))
+        """Whatever text (or bytes) to every subscriber; who hangs up meanwhile may."""
+        for socket in list(self.subscribers):
+            with contextlib.suppress(ConnectionError):
+                await (socket.send_str(text) if isinstance(text, str) else socket.send_bytes(text))
 
     async def hang_up(self) -> None:
         """Closes every WebSocket."""

@@ -12,7 +12,7 @@ from contracts.registry import Registry
 from indexer.core.assemble import Assembler, PlacedLog
 from indexer.core.blocks import Header
 from indexer.core.parts import decode_parts
-from indexer.errors import NodeBehind, NodeLied
+from indexer.errors import MethodMissing, NodeBehind, NodeLied
 from indexer.fetch import Fetcher
 from tests.fakes.chain_node import ChainNode, bloom_of
 from tests.integration.indexer.rig import PAID
@@ -53,12 +53,32 @@ async def test_an_empty_answer_that_the_bloom_contradicts_is_not_no_logs(registr
     assert block.state.records == 2
 
 
-async def test_a_node_without_receipts_is_asked_a_second_time(registry: Registry) -> None:
+async def test_a_node_that_cannot_prove_its_silence_is_not_believed(registry: Registry) -> None:
     header, _ = with_logs(branch(GENESIS, "a", 1)[0], 0)
     node = ChainNode(headers={0: GENESIS, 1: header}, shown_logs={}, has_receipts=False)
-    (block,) = await fetcher(registry, node).blocks([header])
+    with pytest.raises(MethodMissing):
+        await fetcher(registry, node).blocks([header])
+
+
+async def test_a_contract_that_the_bloom_affirms_is_looked_for_although_another_has_logs() -> None:
+    shown, hidden = bytes(20), b"\xaa" * 20
+    at, _ = with_logs(branch(GENESIS, "a", 1)[0], 0)
+    logs = [replace(paid(at, i), address="0x" + who.hex()) for i, who in enumerate((shown, hidden))]
+    header = replace(at, logs_bloom=bloom_of(logs))
+    node = ChainNode(headers={1: header}, logs={header.hash: logs}, shown_logs={header.hash: logs[:1]})
+    assembler = Assembler(chain_id=31337, dispatch=lambda *_: None, partition_of=lambda _: 0)
+    watching = Fetcher(
+        node,
+        assembler=assembler,
+        addresses=frozenset({shown, hidden}),
+        topic0s=frozenset({logs[0].topics[0]}),
+        finality="tags",
+    )
+    await watching.blocks([header])
+    assert node.asked == ["logs", "receipts"]
+    node.shown_logs = None
+    await watching.blocks([header])
     assert node.asked == ["logs", "receipts", "logs"]
-    assert block.state.records == 0
 
 
 async def test_an_empty_block_costs_one_question(registry: Registry) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Iterable
 from datetime import datetime
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
@@ -17,12 +18,14 @@ from deploy.runtime import cli, exit_codes, log
 from deploy.runtime.cli import ConfigOption, JsonOption
 from deploy.runtime.settings import effective
 from ledger import app as service
-from ledger import proof, reports
+from ledger import incident_reports, incidents, proof, reports
 from ledger.adapters.reconciliation_store import Finding
 from ledger.errors import FatalError, RetryableError
 from ledger.settings import LedgerSettings
 
 _T = TypeVar("_T")
+
+IncidentArgument = Annotated[str, typer.Argument(metavar="ID", help="The incident, as the stopped partition names it.")]
 
 PROGRAM: Final = "chainbooks-ledger"
 INTERRUPTED: Final = 130
@@ -30,6 +33,8 @@ commands = cli.command_group(
     PROGRAM,
     explains="Folds payment events from Kafka into double-entry books in Postgres. Begin with: migrate, run, balances.",
 )
+incident_commands = typer.Typer(no_args_is_help=True, help="Changes of the chain below its finality.")
+commands.add_typer(incident_commands, name="incident")
 
 
 @commands.command()
@@ -195,6 +200,48 @@ def verify(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     raise typer.Exit(exit_codes.OK if all(result.passed for result in results) else exit_codes.DIFFERENCE)
 
 
+@incident_commands.command("list")
+def list_incidents(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show incidents: those that partitions wait for, and those that were accepted."""
+    found = _perform(incidents.read_all(_settings(config)))
+    if as_json:
+        cli.print_json([incident_reports.document(each) for each in found])
+    else:
+        incident_reports.print_all(found)
+
+
+@incident_commands.command("show")
+def show_incident(incident_id: IncidentArgument, config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show one incident: which partitions wait for it, who accepted it, which accounts it has changed so far."""
+    found = _perform(incidents.read_one(_settings(config), incident_id))
+    if as_json:
+        cli.print_json(incident_reports.shown_document(found))
+    else:
+        incident_reports.print_one(found)
+
+
+@incident_commands.command("accept")
+def accept_incident(
+    incident_id: IncidentArgument,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be booked; kept for ever.")],
+    by: Annotated[str | None, typer.Option("--by", help="Who accepts it; the system's user when not given.")] = None,
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Accept that what was final has changed: it is booked into the open period, by contra entries.
+
+    Look first what the node operators and the indexer's resolve say: there is no way back. Running ledgers go on by
+    themselves within seconds. Doing it again changes nothing. Exit codes: 0 accepted, 2 nothing waits for this
+    incident, 3 Postgres is away.
+    """
+    settings = _settings(config)
+    done = _perform(incidents.accept(settings, incident_id, by=by or _user(), reason=reason))
+    if as_json:
+        cli.print_json({"accepted_before": done.before, **incident_reports.document(done.incident)})
+    else:
+        incident_reports.print_accepted(done)
+
+
 @commands.command("check-config")
 def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Check settings and registry without connecting to anything; print what is effective, without secrets."""
@@ -232,6 +279,13 @@ def _perform(call: Awaitable[_T]) -> _T:
         _fail("a dependency is away", [str(exc)], exit_codes.DEPENDENCY)
     except OSError as exc:
         _fail("the machine refused", [str(exc)], exit_codes.DEPENDENCY)
+
+
+def _user() -> str:
+    try:
+        return getuser()
+    except (KeyError, OSError):  # a container's user has no name
+        return "-"
 
 
 def _fail(what: str, problems: Iterable[str], code: int) -> NoReturn:

@@ -39,13 +39,20 @@ class PromotionStore:
         """See PromoterPort."""
         with translated("final balances cannot be moved on"):
             target = await self._connection.fetchrow(PROMOTION["target"], self._chain_id)
-            if target is None or _number(target["final_number"]) >= target["number"]:
+            if target is None or _number(target["final_number"]) > target["number"]:
+                return None
+            if target["final_number"] == target["number"] and target["final_hash"] == target["hash"]:
                 return None
             if target["hashes"] != 1:
                 raise DatabaseRefused(
                     f"partitions name {target['hashes']} different hashes for finalized block {target['number']}: "
                     "nothing is promoted"
                 )
+            if target["final_number"] == target["number"]:
+                await self._connection.execute(
+                    PROMOTION["rename_head"], self._chain_id, target["number"], target["hash"]
+                )
+                return None
             async with self._connection.transaction():
                 return await self._step(target["number"], target["hash"])
 

@@ -10,6 +10,7 @@ SELECT
     s.finalized_number AS number,
     s.finalized_hash AS hash,
     h.final_number,
+    h.final_hash,
     (
         SELECT count(DISTINCT o.finalized_hash)
         FROM ledger.stream AS o
@@ -121,6 +122,12 @@ ORDER BY s.account_id, s.block_number;
 UPDATE ledger.chain_head
 SET final_number = $2, final_hash = $3, promoted_at = now()
 WHERE chain_id = $1;
+
+-- name: rename_head
+-- After an incident the block that final balances go through is another one with the same number.
+UPDATE ledger.chain_head
+SET final_hash = $3
+WHERE chain_id = $1 AND final_number = $2;
 
 -- name: add_head_history
 -- When it was.

@@ -15,7 +15,7 @@ import psycopg
 
 from contracts.messages import Topics
 from deploy.runtime import telemetry
-from ledger.adapters import books
+from ledger.adapters import books, incident_store
 from ledger.adapters.batch_store import BatchStore
 from ledger.adapters.migrations import migrate
 from ledger.adapters.promotion_store import PromotionStore
@@ -142,6 +142,16 @@ class Books:
                 await worker.settled()
             await worker.close(timeout_s=10)
         return worker
+
+    async def accept(self, *incidents: str) -> None:
+        connection = await asyncpg.connect(self.database.writer)
+        try:
+            for incident in incidents:
+                await incident_store.accept(
+                    connection, CHAIN_ID, incident, by="an operator", reason="seen on the chain"
+                )
+        finally:
+            await connection.close()
 
     async def promote(self, *, entries_max: int = 5_000) -> int:
         """Promotes all that can be; returns the number of steps."""

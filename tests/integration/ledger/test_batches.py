@@ -82,18 +82,20 @@ async def test_a_retraction_of_what_an_earlier_batch_quarantined_closes_that_row
     assert await books.balances() == {}
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])
+@pytest.mark.parametrize(("seed", "incidents"), [(1, False), (2, False), (3, False), (4, True), (24, True)])
 async def test_the_database_folds_as_the_model_does_for_any_split(
-    postgres_admin_url: str, ledger_template: str, seed: int
+    postgres_admin_url: str, ledger_template: str, seed: int, *, incidents: bool
 ) -> None:
-    story = random_story(seed, blocks=18)
-    shelf = Shelf()
+    story = random_story(seed, blocks=18 if not incidents else 25, incidents=incidents)
+    assert bool(story.incidents) == incidents
+    shelf = Shelf(accepted=story.incidents)
     await fold_into(shelf, [story.records])
     digests = []
     for sizes in ([10**6], [1], [3, 11]):
         async with copied(postgres_admin_url, ledger_template) as database:
             books = Books(database)
             await books.set_up()
+            await books.accept(*story.incidents)
             await books.fold(list(splits(story.records, sizes)))
             await books.promote()
             digests.append(await books.digest())

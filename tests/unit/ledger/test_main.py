@@ -30,10 +30,11 @@ def invoke(monkeypatch: pytest.MonkeyPatch, *arguments: str, settings: Mapping[s
 
 
 @pytest.mark.parametrize(
-    "command", ["", "run", "migrate", "status", "balances", "reconcile", "rebuild", "check-config"]
+    "command",
+    ["", "run", "migrate", "status", "balances", "reconcile", "rebuild", "verify", "check-config", "incident accept"],
 )
 def test_help_teaches(command: str) -> None:
-    result = CliRunner().invoke(commands, [*([command] if command else []), "--help"])
+    result = CliRunner().invoke(commands, [*command.split(), "--help"])
     assert result.exit_code == 0
     assert len(result.output) > 300
     assert "chainbooks" in result.output

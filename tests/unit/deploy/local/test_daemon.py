@@ -51,7 +51,9 @@ def test_a_process_that_ended_by_itself_is_not_running(daemon: Daemon, tmp_path:
     assert daemon._child is not None
     daemon._child.wait()
     assert daemon.pid() is None
+    assert daemon.exit_code() == 0
     assert another_look(daemon).pid() is None
+    assert another_look(daemon).exit_code() is None  # only who started it is told
     assert daemon.tail() == "bye"
 
 
@@ -87,7 +89,7 @@ def test_who_does_not_listen_is_killed_after_the_grace(daemon: Daemon, tmp_path:
     while "started" not in daemon.tail():  # the handler must be in place
         assert daemon.pid() is not None
     assert daemon.stop(grace_s=0.2)
-    assert daemon._child.returncode == -signal.SIGKILL
+    assert daemon.exit_code() == -signal.SIGKILL
 
 
 def test_one_earlier_log_is_kept(daemon: Daemon, tmp_path: Path) -> None:

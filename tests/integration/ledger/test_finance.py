@@ -243,3 +243,31 @@ async def test_what_postgres_itself_refuses_is_contained(listed: Books) -> None:
     rows = await reader(listed, "SELECT origin, code, revision FROM finance.quarantine")
     assert rows == [("database", "refused_by_database", 1)]
     assert await listed.rows("SELECT count(*)::INT FROM ledger.entry") == [(3,)]
+
+
+PLAIN = {
+    *("chain", "book", "account", "class", "kind", "subject", "asset", "asset_code", "contract", "event"),
+    *("debit", "credit", "net", "balance", "amount", "difference", "debit_account", "credit_account"),
+    *("block_number", "block_hash", "tx_hash", "log_index", "topic", "partition", "break_id", "quarantine_id"),
+    *("line", "incident_id", "reason", "accepted_at", "accepted_by", "opened_at", "resolved_at", "recorded_at"),
+    *("closed_at", "closed_reason", "record_headers", "event_id", "revision", "event_at", "accounting_date"),
+    "state",
+}
+"""Columns that explain themselves, or that another view of the same name explains."""
+
+
+async def test_every_view_and_every_column_that_needs_it_is_explained_in_the_database(books: Books) -> None:
+    undescribed = await reader(
+        books,
+        "SELECT c.relname, a.attname FROM pg_class AS c JOIN pg_attribute AS a ON a.attrelid = c.oid"
+        " WHERE c.relnamespace = 'finance'::REGNAMESPACE AND a.attnum > 0"
+        " AND col_description(c.oid, a.attnum) IS NULL AND obj_description(c.oid, 'pg_class') IS NOT NULL",
+    )
+    columns = {f"{view}.{column}" for view, column in undescribed if column not in PLAIN}
+    assert not {name for name in columns if not name.endswith("_base_units")}
+    silent = await reader(
+        books,
+        "SELECT relname FROM pg_class WHERE relnamespace = 'finance'::REGNAMESPACE"
+        " AND obj_description(oid, 'pg_class') IS NULL",
+    )
+    assert silent == []

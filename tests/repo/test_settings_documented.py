@@ -63,6 +63,13 @@ def test_every_setting_is_documented_and_every_documented_setting_exists() -> No
     assert set(_documented()) == set(_defaults()) | WITHOUT_MODEL
 
 
+def test_the_meaning_of_a_services_own_setting_stands_above_it() -> None:
+    lines = (ROOT / ".env.example").read_text(encoding="utf-8").splitlines()
+    own = [number for number, line in enumerate(lines) if re.match(r"#?CHAINBOOKS_(INDEXER|LEDGER)__", line)]
+    assert own
+    assert not [lines[number] for number in own if not re.match(r"# [^\[]", lines[number - 1])]
+
+
 @pytest.mark.parametrize(("variable", "default"), sorted(_defaults().items()))
 def test_a_documented_default_is_the_real_one(variable: str, default: Any) -> None:
     line = f"#{variable}={_written(default)}"

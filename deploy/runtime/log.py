@@ -17,6 +17,17 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 QUIET: Final = ("aiokafka", "kafka", "asyncio", "web3", "urllib3", "aiohttp.access")
 """Libraries that tell at INFO what our own events tell better: they are heard from WARNING on."""
 
+OUTAGE: Final = (
+    *("Unable connect to ", "Unable to request metadata from ", "Unable to update metadata from "),
+    *("Failed fetch messages from ", "Failed fetch offsets from ", "Error sending ", "Cannot send ", "Could not send "),
+    *("Heartbeat send request failed", "Marking the coordinator dead", "Group Coordinator Request failed"),
+    "FindCoordinator Request failed",
+)
+"""How aiokafka's lines begin that tell, again and again, that a broker is away: our own event tells it once.
+
+They are heard at debug. A line that is not listed is heard, above all an error in a rebalance listener.
+"""
+
 TRACEBACKS: Final = structlog.tracebacks.ExceptionDictTransformer(show_locals=False)
 """Frames without their local variables: those hold URLs with keys, and the content of records."""
 
@@ -56,11 +67,17 @@ def configure(level: str, log_format: str) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
         )
     )
+    if level.lower() != "debug":
+        handler.addFilter(_tells_more_than_an_outage)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.DEBUG if level.lower() == "debug" else logging.WARNING)
+
+
+def _tells_more_than_an_outage(record: logging.LogRecord) -> bool:
+    return not (record.name.startswith("aiokafka") and str(record.msg).startswith(OUTAGE))
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 import structlog
+from aiokafka import AIOKafkaConsumer
+from aiokafka.errors import KafkaError
 
 from deploy.runtime import log, telemetry
 
@@ -49,6 +51,30 @@ def test_chatty_libraries_are_quiet_unless_debugging(capsys: pytest.CaptureFixtu
     log.configure("debug", "json")
     logging.getLogger("aiokafka.consumer").info("subscribed")
     assert "subscribed" in capsys.readouterr().err
+
+
+async def test_a_broker_that_is_away_is_told_by_us_not_by_the_library(capsys: pytest.CaptureFixture[str]) -> None:
+    """Against the installed library: its lines are quiet, its errors come to us, at debug everything is heard."""
+
+    async def ask() -> None:
+        consumer = AIOKafkaConsumer(bootstrap_servers="127.0.0.1:9")
+        with pytest.raises(KafkaError):
+            await consumer.start()
+        await consumer.stop()
+
+    log.configure("info", "json")
+    await ask()
+    assert capsys.readouterr().err == ""
+    log.configure("debug", "json")
+    await ask()
+    assert "Unable connect to" in capsys.readouterr().err
+
+
+def test_an_error_of_a_library_that_nobody_else_tells_is_heard(capsys: pytest.CaptureFixture[str]) -> None:
+    log.configure("info", "json")
+    logging.getLogger("aiokafka.consumer.group_coordinator").error("User provided listener %s failed", "x")
+    logging.getLogger("some.library").error("Unable connect to %s", "y")
+    assert len(capsys.readouterr().err.splitlines()) == 2
 
 
 def test_configuring_twice_does_not_log_twice(capsys: pytest.CaptureFixture[str]) -> None:

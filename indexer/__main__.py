@@ -138,7 +138,7 @@ def check_config(config: ConfigOption = None, as_json: JsonOption = False) -> No
     table = Table("contract", "book", "addresses", "start block", "version", title="registry")
     for contract in contracts:
         table.add_row(*(str(value)[:18] for value in contract.values()))
-    out.print(table)
+    cli.print_table(table)
 
 
 @topics_cli.command("ensure")
@@ -226,7 +226,7 @@ def _print_status(document: dict[str, Any]) -> None:
     for key, value in document.items():
         if key != "chain":
             table.add_row(key.replace("_", " "), "-" if value is None else json.dumps(value))
-    Console(soft_wrap=True).print(table)
+    cli.print_table(table)
 
 
 def main() -> None:

@@ -114,13 +114,19 @@ def balances(
     if as_json:
         cli.print_json({"chain": settings.chain.name, "basis": basis, "truncated": more, "balances": rows})
         return
+    if not rows:
+        there = ", ".join(_perform(service.read_book_names(settings))) or "none yet"
+        typer.echo(
+            f"no {basis} balance matches; books of chain {settings.chain.name}: {there} (--zeros shows all accounts)"
+        )
+        return
     table = Table("account", "asset", "balance", "side", title=f"{basis} balances of {settings.chain.name}")
     for row in rows:
         amount = row["balance"] if row["balance"] is not None else f"{row['balance_base_units']} base units"
         table.add_row(row["account"], row["asset"], _plain(amount), row["normal_side"])
     blocks = {row["as_of_block"] for row in rows}
     out = Console(soft_wrap=True)
-    out.print(table)
+    cli.print_table(table)
     out.print(f"as of block {', '.join(map(str, sorted(b for b in blocks if b is not None))) or '-'}", highlight=False)
     if more:
         out.print(f"there are more than {limit}; narrow it with --book or --account, or raise --limit")
@@ -345,7 +351,7 @@ def _print_reconciliation(found: service.Reconciliation, *, show_all: bool) -> N
             answer = row["onchain"] if row["problem"] is None else f"no answer: {row['problem']}"
             cells = (row["asset"], row["ledger"], answer, row["difference"], row["began_in_block"])
             table.add_row(row["kind"], row["subject"], *("-" if cell is None else str(cell) for cell in cells))
-        out.print(table)
+        cli.print_table(table)
     equal = len(found.findings) - len(found.differing)
     out.print(
         f"block {found.block_number} {found.block_hash}: {len(found.findings)} comparisons, {equal} equal, "
@@ -366,7 +372,7 @@ def _print_status(document: dict[str, Any]) -> None:
             stops.append(
                 f"STOPPED {s['topic']}/{s['partition']} at offset {s['stopped_offset']}: {s['stopped_reason']}"
             )
-    out.print(table)
+    cli.print_table(table)
     for stop in stops:
         out.print(stop, markup=False, highlight=False)
     final = document["final_block"]

@@ -76,10 +76,16 @@ async def read_balances(
     settings: LedgerSettings, *, basis: str, book: str | None, like: str | None, zeros: bool, limit: int
 ) -> list[dict[str, Any]]:
     """Balances, with the reader's role where there is one. Raises DatabaseUnavailable, ConfigurationRefused."""
-    async with _connection(_secret(settings.postgres.reader_dsn or settings.postgres.dsn)) as connection:
+    async with _reading(settings) as connection:
         return await books.read_balances(
             connection, chain=settings.chain.name, basis=basis, book=book, like=like, zeros=zeros, limit=limit
         )
+
+
+async def read_book_names(settings: LedgerSettings) -> list[str]:
+    """The books of the chain. Raises DatabaseUnavailable, ConfigurationRefused."""
+    async with _reading(settings) as connection:
+        return await books.read_book_names(connection, chain=settings.chain.name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -269,8 +275,17 @@ def _pipeline(settings: LedgerSettings, registry: Registry, observer: Observer, 
 
 
 @asynccontextmanager
-async def _connection(dsn: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await connect(dsn, name="chainbooks-ledger command")
+async def _reading(settings: LedgerSettings) -> AsyncIterator[asyncpg.Connection]:
+    """With the reader's role where there is one."""
+    postgres = settings.postgres
+    dsn, setting = (postgres.reader_dsn, "reader_dsn") if postgres.reader_dsn else (postgres.dsn, "dsn")
+    async with _connection(_secret(dsn), setting=setting) as connection:
+        yield connection
+
+
+@asynccontextmanager
+async def _connection(dsn: str, *, setting: str = "dsn") -> AsyncIterator[asyncpg.Connection]:
+    connection = await connect(dsn, name="chainbooks-ledger command", setting=setting)
     try:
         yield connection
     finally:

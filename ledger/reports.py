@@ -13,6 +13,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from rich.table import Table
 
 from contracts.posting import Posting
+from deploy.runtime import cli
 from ledger.comparison import AccountDifference, Comparison, EntryDifference
 from ledger.core.journal import AccountAt, JournalEntry, changed_fields
 from ledger.core.verification import Result
@@ -123,7 +124,7 @@ def print_rebuild(chain: str, found: Rebuilt) -> None:
             each.rebuilt[:DIGEST_SHOWN] + "…",
             "equal" if each.equal else "DIFFERENT",
         )
-    out.print(table)
+    cli.print_table(table)
     places = (
         f"{c.partition.topic}/{c.partition.number} through record {c.through:,}" for c in comparison.cut if c.through
     )
@@ -257,7 +258,7 @@ def print_verify(chain: str, results: Sequence[Result]) -> None:
     table = Table("check", "what was compared", "result", title=f"books of chain {chain}, against themselves")
     for result in results:
         table.add_row(result.check.name, result.compared, "ok" if result.passed else f"{result.failing:,} FAILED")
-    out.print(table)
+    cli.print_table(table)
     failed = [result for result in results if not result.passed]
     for result in failed:
         _say(out, f"FAILED {result.check.name}")

@@ -7,15 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import sys
 from collections.abc import Awaitable, Iterable
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, Final, NoReturn, TypeVar
 
 import typer
+from rich.console import Console
+from rich.table import Table
 
 from deploy.runtime import exit_codes
 from deploy.runtime.settings import ServiceSettings, SettingsError, load
+
+PIPE_WIDTH: Final = 160
+"""Columns of a table that goes into a pipe or a file."""
 
 _S = TypeVar("_S", bound=ServiceSettings)
 _T = TypeVar("_T")
@@ -69,6 +75,14 @@ def fail(program: str, what: str, problems: Iterable[str], code: int) -> NoRetur
     for problem in problems:
         typer.echo(f"  {problem}", err=True)
     raise typer.Exit(code)
+
+
+def print_table(table: Table) -> None:
+    """A table as wide as the terminal is; what does not fit into a column goes on in its next line, nothing is cut."""
+    for column in table.columns:
+        column.overflow = "fold"
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else PIPE_WIDTH
+    Console(width=width).print(table)
 
 
 def print_json(document: Any) -> None:

@@ -12,13 +12,14 @@ import sys
 import time
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import urlsplit
 
 import aiohttp
 from eth_typing import URI
 from web3 import AsyncWeb3
 from web3.providers import AsyncHTTPProvider
 from web3.types import RPCEndpoint
+
+from deploy.runtime.settings import redacted
 
 RESPONSE_BYTES_MAX: Final = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX: Final = 16 * 1024
@@ -54,18 +55,6 @@ def _seconds(retry_after: str) -> float:
     except ValueError:
         return 0.0
     return seconds if 0 < seconds < float("inf") else 0.0
-
-
-def redacted(url: str) -> str:
-    """Scheme, host and port of a URL; path, query and credentials are replaced, for they may hold keys."""
-    try:
-        parts = urlsplit(url)
-        port_number = parts.port
-    except ValueError:
-        return "an unreadable URL"
-    port = f":{port_number}" if port_number else ""
-    rest = "/…" if parts.path not in ("", "/") or parts.query else ""
-    return f"{parts.scheme}://{parts.hostname}{port}{rest}"
 
 
 class HttpProvider(AsyncHTTPProvider):

@@ -15,7 +15,7 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
@@ -237,7 +237,7 @@ def _nearest(name: str, candidates: Iterable[str]) -> str:
 
 def _shown(value: object) -> Any:
     if isinstance(value, SecretStr):
-        return _redacted(value.get_secret_value())
+        return redacted(value.get_secret_value())
     if isinstance(value, BaseModel):
         return effective(value)
     if isinstance(value, tuple | list):
@@ -247,16 +247,22 @@ def _shown(value: object) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _redacted(secret: str) -> str:
+def redacted(url: str) -> str:
+    """Scheme, host and port of a URL, of Postgres also user and database; the rest may hold secrets."""
     try:
-        parts = urlsplit(secret)
+        parts = urlsplit(url)
         host, port = parts.hostname, parts.port
     except ValueError:
-        return "…"
-    if not parts.scheme or not host:
-        return "…"
-    place = f"{parts.scheme}://{{user}}{host}{f':{port}' if port else ''}"
+        return "an unreadable URL"
     if parts.scheme in ("postgresql", "postgres"):
         user = f"{parts.username}@" if parts.username else ""
-        return place.format(user=user) + parts.path
-    return place.format(user="") + ("/…" if parts.path not in ("", "/") or parts.query else "")
+        return (
+            f"{parts.scheme}://{user}{_place(host or dict(parse_qsl(parts.query)).get('host', ''), port)}{parts.path}"
+        )
+    if not parts.scheme or not host:
+        return "an unreadable URL"
+    return f"{parts.scheme}://{_place(host, port)}" + ("/…" if parts.path not in ("", "/") or parts.query else "")
+
+
+def _place(host: str, port: int | None) -> str:
+    return host if port is None else f"{host}:{port}"

@@ -16,7 +16,7 @@ import aiohttp
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from deploy.runtime.rpc import redacted
+from deploy.runtime.settings import redacted
 
 _log = structlog.get_logger(__name__)
 MESSAGE_BYTES_MAX = 4 * 1024 * 1024

@@ -87,3 +87,9 @@ async def read_balances(
     with translated("balances cannot be read"):
         rows = await connection.fetch(REPORTS["balances"], chain, basis, book, like, zeros, limit)
     return [dict(row) for row in rows]
+
+
+async def read_book_names(connection: asyncpg.Connection, *, chain: str) -> list[str]:
+    """The books that have accounts. Raises DatabaseUnavailable, ConfigurationRefused."""
+    with translated("the books cannot be read"):
+        return [row["book"] for row in await connection.fetch(REPORTS["books"], chain)]

@@ -15,6 +15,7 @@ import psycopg
 import yoyo
 from psycopg import sql
 
+from deploy.runtime.settings import redacted
 from ledger.errors import ConfigurationRefused, DatabaseUnavailable
 
 OWNER: Final = "chainbooks_owner"
@@ -41,8 +42,12 @@ def migrate(owner_dsn: str, *, writer_dsn: str, reader_dsn: str | None) -> list[
             return _apply(owner_dsn)
     except (psycopg.OperationalError, psycopg.errors.CannotConnectNow) as exc:
         if any(text in str(exc) for text in REFUSED):  # libpq gives no code before there is a connection
-            raise ConfigurationRefused(f"[postgres] owner_dsn is refused: {_first_line(exc)}") from exc
-        raise DatabaseUnavailable(f"Postgres cannot be reached as the owner: {_first_line(exc)}") from exc
+            raise ConfigurationRefused(
+                f"[postgres] owner_dsn {redacted(owner_dsn)} is refused: {_first_line(exc)}"
+            ) from exc
+        raise DatabaseUnavailable(
+            f"Postgres cannot be reached at {redacted(owner_dsn)} ([postgres] owner_dsn): {_first_line(exc)}"
+        ) from exc
     except psycopg.errors.InsufficientPrivilege as exc:
         raise ConfigurationRefused(
             f"[postgres] owner_dsn: its role may not do this: {_first_line(exc)}; use a superuser, or a role that may "

@@ -71,7 +71,10 @@ class Node:
         for rpc in self._rpcs:
             try:
                 answer = await rpc.provider.make_request(RPCEndpoint(method), params)
-            except (RpcTransportError, json.JSONDecodeError, OSError) as exc:
+            except RpcTransportError as exc:
+                failure = str(exc)  # names the node
+                continue
+            except (json.JSONDecodeError, OSError) as exc:
                 failure = f"{rpc.name}: {exc}"
                 continue
             error = answer.get("error")

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import asyncpg
 
+from deploy.runtime.settings import redacted
 from ledger.adapters.rendering import LIVE, rendered
 from ledger.errors import ConfigurationRefused, Contended, DatabaseRefused, DatabaseUnavailable
 
@@ -61,7 +62,7 @@ def translated(doing: str) -> Iterator[None]:
         raise DatabaseRefused(f"{doing}: {_text(exc)}", constraint=getattr(exc, "constraint_name", None)) from exc
     except _MISFIT as exc:
         raise ConfigurationRefused(
-            f"{doing}: {_text(exc)}; check [postgres] dsn, and run: chainbooks-ledger migrate"
+            f"{doing}: {_text(exc)}; check [postgres], and run: chainbooks-ledger migrate"
         ) from exc
     except _AWAY as exc:
         raise DatabaseUnavailable(f"{doing}: {_text(exc)}") from exc
@@ -97,13 +98,18 @@ def _speaking_of(schema: str) -> type[asyncpg.Connection]:
 
 
 async def connect(
-    dsn: str, *, name: str, schema: str = LIVE, command_timeout_s: float = COMMAND_TIMEOUT_S
+    dsn: str,
+    *,
+    name: str,
+    schema: str = LIVE,
+    command_timeout_s: float = COMMAND_TIMEOUT_S,
+    setting: str = "dsn",
 ) -> asyncpg.Connection:
     """A connection of our own, never pooled: giving one back would reset it. Its statements speak of ``schema``.
 
-    Raises DatabaseUnavailable, ConfigurationRefused.
+    ``setting`` is where the DSN comes from. Raises DatabaseUnavailable, ConfigurationRefused.
     """
-    with translated("Postgres cannot be reached"):
+    with translated(f"Postgres cannot be reached at {redacted(dsn)} ([postgres] {setting})"):
         connection: asyncpg.Connection = await asyncpg.connect(
             dsn,
             timeout=CONNECT_TIMEOUT_S,

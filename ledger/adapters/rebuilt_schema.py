@@ -100,7 +100,11 @@ async def rebuilt_schema(owner_dsn: str, schema: str, *, chain_id: int) -> Async
     """Connects as the owner. Raises DatabaseUnavailable, ConfigurationRefused."""
     checked_schema(schema)
     connection = await connect(
-        owner_dsn, name="chainbooks-ledger rebuild", schema=schema, command_timeout_s=MAKE_TIMEOUT_S
+        owner_dsn,
+        name="chainbooks-ledger rebuild",
+        schema=schema,
+        command_timeout_s=MAKE_TIMEOUT_S,
+        setting="owner_dsn",
     )
     try:
         yield RebuiltSchema(connection, schema, chain_id=chain_id)

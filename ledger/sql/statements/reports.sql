@@ -20,6 +20,13 @@ SELECT
 FROM ledger.chain_head AS h
 WHERE h.chain_id = $1;
 
+-- name: books
+-- The books of a chain, for whoever asked for one that is not there.
+SELECT DISTINCT book
+FROM finance.balances
+WHERE chain = $1
+ORDER BY book;
+
 -- name: balances
 -- Balances for people and scripts, as finance sees them.
 SELECT

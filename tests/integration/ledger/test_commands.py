@@ -59,10 +59,24 @@ async def test_rights_and_distance_are_told_apart(offline: Service) -> None:
     writer = offline.database.writer
     await refused(offline, "migrate", code=2, text="owner_dsn", POSTGRES__OWNER_DSN=writer)
     away = "postgresql://postgres@127.0.0.1:9/x"
-    await refused(offline, "migrate", code=3, text="Postgres cannot be reached", POSTGRES__OWNER_DSN=away)
-    await refused(offline, "status", code=3, text="Postgres cannot be reached", POSTGRES__DSN=away)
+    place = "Postgres cannot be reached at postgresql://postgres@127.0.0.1:9/x ([postgres] {})"
+    await refused(offline, "migrate", code=3, text=place.format("owner_dsn"), POSTGRES__OWNER_DSN=away)
+    await refused(offline, "status", code=3, text=place.format("dsn"), POSTGRES__DSN=away)
+    await refused(offline, "balances", code=3, text=place.format("reader_dsn"), POSTGRES__READER_DSN=away)
     missing = offline.database.writer.replace(offline.database.name, "no_such_database")
     await refused(offline, "status", code=2, text="no_such_database", POSTGRES__DSN=missing)
+
+
+async def test_a_book_that_is_not_there_is_answered_with_those_that_are(books: Books, offline: Service) -> None:
+    code, out, _ = await offline.command("balances", "--book", "nosuch")
+    assert (code, "no final balance matches; books of chain local: none yet" in out) == (0, True)
+    story = Story()
+    story.block(deposit(1, 5))
+    await books.fold([story.records])
+    code, out, _ = await offline.command("balances", "--book", "nosuch", "--latest")
+    assert (code, "no latest balance matches; books of chain local: gateway" in out) == (0, True)
+    code, out, _ = await offline.command("balances", "--book", "nosuch", "--json")
+    assert (code, json.loads(out)["balances"]) == (0, [])
 
 
 async def run_refused(service: Service, text: str, **settings: str) -> None:

@@ -19,6 +19,7 @@ from deploy.runtime.settings import (
     TelemetrySettings,
     effective,
     load,
+    redacted,
 )
 
 FILE = """
@@ -163,3 +164,18 @@ def test_settings_cannot_be_changed(config: Path) -> None:
     settings = load(Settings, config)
     with pytest.raises(ValueError, match="frozen"):
         settings.chain.id = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("https://user:pw@node.example:8545/v2/key?x=y", "https://node.example:8545/…"),
+        ("http://127.0.0.1:8545", "http://127.0.0.1:8545"),
+        ("postgresql://writer:pw@db.example:5433/books?sslmode=require", "postgresql://writer@db.example:5433/books"),
+        ("postgresql:///books?host=/run/postgresql&password=pw", "postgresql:///run/postgresql/books"),
+        ("http://[broken", "an unreadable URL"),
+        ("hunter2", "an unreadable URL"),
+    ],
+)
+def test_a_redacted_url_keeps_what_tells_the_place_and_nothing_secret(url: str, shown: str) -> None:
+    assert redacted(url) == shown

@@ -178,6 +178,7 @@ class ContractDescription(Model):
     constants: list[AbiName] = Field(
         default=[], description="names of addresses that differ from chain to chain; usable as an asset"
     )
+    experimental: bool = Field(default=False, description="never run against the contract's real bytecode")
     reconcile: list[ReconcileEntry] = []
     events: dict[AbiName, EventDescription]
     ignored_events: list[AbiName] = Field(default=[], description="events of the ABI that are not read, on purpose")

@@ -184,7 +184,8 @@ def _contract(
     events = [abi.event_items[event.abi.signature] for event in typed.events.values()]
     getters = {f.signature for check in typed.checks for f in (check.function, check.asset_function) if f is not None}
     items = [*events, *(abi.function_items[signature] for signature in sorted(getters))]
-    return dataclasses.replace(typed, document=document.model_copy(update={"abi": items}))
+    document = document.model_copy(update={"abi": items})
+    return dataclasses.replace(typed, document=document, experimental=description.experimental)
 
 
 def _constants(

@@ -54,6 +54,7 @@ class TypedContract:
     events: Mapping[str, TypedEvent]
     default_inflow: AccountTemplate
     checks: tuple[Check, ...]
+    experimental: bool = False  # never run against real bytecode; no part of the document
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from contracts.problems import RegistryError
 from deploy.runtime import cli, exit_codes, log
 from deploy.runtime.cli import ConfigOption, JsonOption
 from deploy.runtime.settings import effective
-from indexer import show
+from indexer import registry_commands, show
 from indexer.errors import DependencyAway, FatalError, RetryableError, Superseded, Unconfirmed
 from indexer.settings import IndexerSettings
 
@@ -36,6 +36,7 @@ commands = cli.command_group(
 )
 topics_cli = typer.Typer(no_args_is_help=True, help="The Kafka topics of the chain.")
 commands.add_typer(topics_cli, name="topics")
+commands.add_typer(registry_commands.commands, name="registry")
 
 
 @commands.command()

@@ -8,11 +8,13 @@ PYTHON_VENV := .venv/bin/python
 LOCAL := $(PYTHON_VENV) -m deploy.local
 SOURCES := contracts deploy indexer ledger
 SEED ?= 1
+STEPS ?= 400
+VERBOSE ?=
 CONTRACT ?=
 ROLE ?= postgres
 SECONDS ?= 180
 
-.PHONY: help setup doctor up down status logs psql topics tail demo test test-all chaos test-fast check format schema contracts lock clean
+.PHONY: help setup doctor up down status logs psql topics tail demo test test-all chaos test-fast simulate simulate-long check format schema contracts lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -82,6 +84,12 @@ chaos: setup ## kill -9 of indexer, ledger, Kafka and PostgreSQL under load and 
 
 test-fast: setup ## the tests that need nothing running
 	@$(PYTHON_VENV) -m pytest -q tests/unit tests/repo
+
+simulate: setup ## one history of the whole system (SEED=1 STEPS=400 VERBOSE=1 prints every event)
+	@$(PYTHON_VENV) -m tests.simulation --seed $(SEED) --steps $(STEPS) $(if $(VERBOSE),--verbose)
+
+simulate-long: setup ## fresh histories until stopped or one fails
+	@$(PYTHON_VENV) -m tests.simulation --long --steps $(STEPS)
 
 format: setup ## let ruff format and fix
 	@$(PYTHON_VENV) -m ruff format .

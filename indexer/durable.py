@@ -46,8 +46,9 @@ async def read_parts(state: StatePort, topic: str, blocks: Sequence[BlockState])
 
 
 async def _look_through(state: StatePort, topic: str, wanted: set[str]) -> dict[str, bytes]:
+    """To the very end: the marker of a kafka_tx of ours may still be on its way when its commit has returned."""
     found: dict[str, bytes] = {}
-    async with aclosing(state.read(topic, to_the_very_end=False)) as records:
+    async with aclosing(state.read(topic, to_the_very_end=True)) as records:
         async for _, key, value in records:
             if key in wanted and value is not None:
                 found[key] = value

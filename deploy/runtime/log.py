@@ -69,6 +69,7 @@ def configure(level: str, log_format: str) -> None:
     )
     if level.lower() != "debug":
         handler.addFilter(_tells_more_than_an_outage)
+        handler.addFilter(_is_of_a_client_in_use)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
@@ -78,6 +79,17 @@ def configure(level: str, log_format: str) -> None:
 
 def _tells_more_than_an_outage(record: logging.LogRecord) -> bool:
     return not (record.name.startswith("aiokafka") and str(record.msg).startswith(OUTAGE))
+
+
+def _is_of_a_client_in_use(record: logging.LogRecord) -> bool:
+    """A Kafka client that was thrown away leaves futures and tasks; why it was thrown away, our own event tells."""
+    if record.name != "asyncio":
+        return True
+    failure = record.exc_info[1] if record.exc_info else None
+    text = record.getMessage()
+    left = text.startswith("Task was destroyed but it is pending!") and "aiokafka" in text
+    unread = text.startswith("Future exception was never retrieved") and type(failure).__module__ == "aiokafka.errors"
+    return not (left or unread)
 
 
 def _add_trace(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -23,6 +23,7 @@ class Report:
     recoveries: list[Recovery]
     ended: list[Ended]
     stopped_with: dict[str, int | None]  # service → exit code after SIGTERM
+    traces: list[str]  # lines that no log may hold
     settled_after_s: float
     verdict: Verdict
 
@@ -49,6 +50,7 @@ class Report:
             "ended_by_itself": [f"{ended.part} with {ended.exit_code}" for ended in self.ended],
             "stopped_with": self.stopped_with,
             "settled_after_s": round(self.settled_after_s, 1),
+            "traces": self.traces,
             "differences": list(self.verdict.differences),
         }
 
@@ -67,7 +69,7 @@ reorgs: {sum(self.reorgs.values())}, by depth {shown["reorgs"]}, {self.reorgs_wh
 from kill to ready, median/slowest in seconds: {times}
 slowest until all were ready: {shown["all_ready_s_max"]} s; settled {shown["settled_after_s"]} s after the load
 ended by itself: {itself}; after SIGTERM: {self.stopped_with}
-differences: {len(self.verdict.differences)}"""
+differences: {len(self.verdict.differences)}, tracebacks and the like: {len(self.traces)}"""
         return text.splitlines()
 
     def _times(self, part: str) -> list[float]:

@@ -39,6 +39,7 @@ async def test_nothing_is_lost_or_doubled_whoever_is_killed(
             print("\n".join(f"  {line}" for line in lines))
         (folder / "summary.json").write_text(json.dumps(report.summary(), indent=1) + "\n", encoding="utf-8")
         assert report.verdict.differences == ()
+        assert report.traces == []
         assert set(report.kills) == set(PARTS)
         assert report.events_per_s >= EVENTS_PER_S_MIN, "the load was too small for the test to be worth something"
         assert report.reorgs_while_down

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 from collections.abc import Iterator
@@ -98,3 +100,19 @@ def test_a_traceback_shows_no_local_variable(log_format: str, capsys: pytest.Cap
     shown = capsys.readouterr().err
     assert "ConnectionError" in shown
     assert "secret-key" not in shown.replace('connect("https://node.example/secret-key")', "")
+
+
+@pytest.mark.parametrize(("failure", "lines"), [(KafkaError("fenced"), 0), (ValueError("ours"), 1)])
+async def test_what_a_client_that_was_thrown_away_leaves_is_heard_at_debug_only(
+    failure: Exception, lines: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    async def forget_a_failed_future() -> None:
+        asyncio.get_running_loop().create_future().set_exception(failure)
+        gc.collect()
+
+    log.configure("info", "json")
+    await forget_a_failed_future()
+    assert len(capsys.readouterr().err.splitlines()) == lines
+    log.configure("debug", "json")
+    await forget_a_failed_future()
+    assert "never retrieved" in capsys.readouterr().err

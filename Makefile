@@ -12,9 +12,11 @@ STEPS ?= 400
 VERBOSE ?=
 CONTRACT ?=
 ROLE ?= postgres
+CONFIG ?= .local/chainbooks.toml
+INTO ?= rebuilt
 SECONDS ?= 180
 
-.PHONY: help setup doctor up down status logs psql topics tail demo test test-all chaos test-fast simulate simulate-long check format schema contracts lock clean
+.PHONY: help setup doctor up down status logs verify rebuild psql topics tail demo test test-all chaos test-fast simulate simulate-long check format schema contracts lock clean
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } \
@@ -52,6 +54,12 @@ status: setup-python ## show each part; exit code 3 unless all are ready
 
 logs: setup-python ## show the end of each part's log
 	@$(LOCAL) logs
+
+verify: setup-python ## check the ledger's books against themselves (CONFIG=.local/demo/chainbooks.toml: the demo's)
+	@$(PYTHON_VENV) -m ledger verify --config $(CONFIG)
+
+rebuild: setup-python ## fold the topics again beside the live books and compare (CONFIG=… INTO=schema)
+	@$(PYTHON_VENV) -m ledger rebuild --into $(INTO) --config $(CONFIG)
 
 psql: setup-python ## open psql on the ledger's database (ROLE=chainbooks_reader); the demo's: .local/demo/psql
 	@$(LOCAL) psql --role $(ROLE)

@@ -1,7 +1,7 @@
 """Compares two books of one chain at the last point that both have reached: live ones with rebuilt ones.
 
 The live ledger goes on meanwhile, so a common cut is taken: per stream the lower position, for final balances the lower
-block. Both sides are read as streams in step; memory does not grow with the books. Why this is enough: adr/0006.
+block. Both sides are read as streams in step; memory does not grow with the books. Why this is enough: adr/0005.
 """
 
 from __future__ import annotations

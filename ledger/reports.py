@@ -21,8 +21,6 @@ from ledger.proof import Rebuilt
 from ledger.rebuild import Progress as Step
 
 PLAIN_EVERY_S: Final = 5.0
-DIGEST_SHOWN: Final = 20
-LINES_SHOWN: Final = 6
 
 Tell = Callable[[Step], None]
 
@@ -115,22 +113,18 @@ def print_rebuild(chain: str, found: Rebuilt) -> None:
     """The result for people."""
     out = Console(soft_wrap=True)
     comparison = found.comparison
-    table = Table("digest of", "live ledger", f"rebuilt in {found.schema}", "", title=f"books of chain {chain}")
+    _say(out, f"books of chain {chain}: the live ones and those in schema {found.schema}")
     for each in comparison.digests:
         name = each.name if each.name != "final balances" else f"final balances, block {comparison.final}"
-        table.add_row(
-            name,
-            each.live[:DIGEST_SHOWN] + "…",
-            each.rebuilt[:DIGEST_SHOWN] + "…",
-            "equal" if each.equal else "DIFFERENT",
-        )
-    cli.print_table(table)
-    places = (
-        f"{c.partition.topic}/{c.partition.number} through record {c.through:,}" for c in comparison.cut if c.through
-    )
+        if each.equal:
+            _say(out, f"  {name:<30} equal      {each.live}")
+        else:
+            _say(out, f"  {name:<30} DIFFERENT  {each.live} live")
+            _say(out, f"  {'':<30}            {each.rebuilt} rebuilt")
     _say(out, f"compared: {comparison.entries_compared:,} entries, {comparison.accounts_compared:,} accounts")
-    for place in places:
-        _say(out, f"  {place}")
+    for cut in comparison.cut:
+        if cut.through:
+            _say(out, f"  {cut.partition.topic}/{cut.partition.number} through record {cut.through:,}")
     for note in comparison.notes:
         _say(out, f"note: {note}")
     for problem in comparison.problems:

@@ -11,7 +11,7 @@ from ledger.core.record_chain import GENESIS, extended
 from ledger.core.records import SEQ_BITS
 from ledger.core.verification import CHECKS, Check, Result, compared
 
-VERIFY: Final = statements("verify")
+VERIFY: Final = {**statements("verify"), **statements("verify_control")}
 FAILURES_SHOWN: Final = 20
 
 

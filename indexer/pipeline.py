@@ -22,13 +22,14 @@ from indexer.core.chain import (
     Observation,
     Switch,
     ViolationSuspected,
+    doubted,
     rebased,
     step,
 )
 from indexer.core.compose import Change
 from indexer.core.parts import Parts
 from indexer.core.plan import Planned, Tips, merged, plan
-from indexer.core.state import BlockState, Latch
+from indexer.core.state import BlockState, Cursor, Latch
 from indexer.errors import (
     BrokerUnavailable,
     Fenced,
@@ -152,7 +153,11 @@ class Pipeline:
         while True:
 
             async def advance(seen_ms: int | None = received_ms) -> None:
-                await self._advance(session, received_ms=seen_ms)
+                try:
+                    await self._advance(session, received_ms=seen_ms)
+                except NodeLied:
+                    session.view = doubted(session.view)
+                    raise
 
             async def idle(seconds: float) -> None:
                 await self._kept(session, self._clock.sleep(seconds))
@@ -292,7 +297,10 @@ class Pipeline:
             if header.hash in fetched:
                 apply.append(fetched[header.hash].state)
             elif header.hash in session.blocks:
-                apply.append(session.blocks[header.hash].applied_again())
+                ours = session.blocks[header.hash]
+                if ours.canonical or ours.header != header:
+                    raise NodeLied(f"block {header.number} {header.hash} is told with another header than before")
+                apply.append(ours.applied_again())
             else:
                 break  # not fetched yet
         return apply, {block_hash: block.parts for block_hash, block in fetched.items()}
@@ -352,6 +360,7 @@ class Pipeline:
 
     async def _judge_violation(self, session: Session, ours: Header, seen: Header) -> None:
         """Always raises: Latched when the nodes agree that our finalized block is another one now, else NodeLied."""
+        await self._kept(session, self._doubt_other_chain(session.cursor))
         tips = await self._kept(session, self._fetcher.tips())
         said = await self._kept(session, self._fetcher.node.hashes_at(ours.number))
         wanted = min(self._fetcher.node.count, 2)
@@ -369,3 +378,13 @@ class Pipeline:
         )
         await session.latch(latch)
         raise Latched(f"finality violation: {latch_text(latch)}")
+
+    async def _doubt_other_chain(self, cursor: Cursor) -> None:
+        """Raises NodeLied when a node answers for another chain by now: no evidence of anything about ours."""
+        chain_id = await self._fetcher.node.chain_id()
+        genesis = set(await self._fetcher.node.hashes_at(0))
+        if chain_id != cursor.chain_id or genesis != {cursor.genesis_hash}:
+            raise NodeLied(
+                f"asked for chain id {cursor.chain_id} with block 0 {cursor.genesis_hash}, "
+                f"answered for {chain_id} with {sorted(genesis)}: another chain"
+            )

@@ -122,7 +122,7 @@ def _head_seen(view: ChainView, header: Header) -> Step:
     if header.number == view.finalized.number:
         return replace(view, candidate=()), (ViolationSuspected(ours=view.finalized, seen=header),)
     top = view.candidate[-1] if view.candidate else None
-    if top is not None and header.parent_hash == top.hash:
+    if top is not None and header.parent_hash == top.hash and header.number == top.number + 1:
         return _link(replace(view, candidate=(*view.candidate, header)))
     if top is not None and header.hash == top.hash:
         return _link(view)
@@ -178,7 +178,13 @@ def finalized_through(view: ChainView, header: Header) -> ChainView:
     """The block is published as finalized, and that is committed."""
     if not view.holds(header.ref):
         raise ValueError(f"block {header.number} {header.hash} is not held")
-    return replace(view, window=view.window[header.number - view.finalized.number :])
+    still_open = view.candidate if view.candidate and view.candidate[0].number > header.number else ()
+    return ChainView(window=view.window[header.number - view.finalized.number :], candidate=still_open)
+
+
+def doubted(view: ChainView) -> ChainView:
+    """An answer contradicted itself or another one: what was linked so far may come from the same source."""
+    return replace(view, candidate=())
 
 
 def rebased(header: Header) -> ChainView:

@@ -32,7 +32,10 @@ _T = TypeVar("_T")
 PROGRAM: Final = "chainbooks-indexer"
 commands = cli.command_group(
     PROGRAM,
-    explains="Reads payment-contract events from one EVM chain, handles reorgs, publishes them to Kafka exactly once.",
+    explains=(
+        "Reads payment-contract events from one EVM chain, handles reorgs, publishes them to Kafka exactly once. Begin "
+        "with: check-config, topics ensure, run; status tells how far it is."
+    ),
 )
 topics_cli = typer.Typer(no_args_is_help=True, help="The Kafka topics of the chain.")
 commands.add_typer(topics_cli, name="topics")

@@ -20,6 +20,14 @@ from rich.table import Table
 from deploy.runtime import exit_codes
 from deploy.runtime.settings import ServiceSettings, SettingsError, load
 
+EPILOG: Final = (
+    "Settings come from one TOML file for both services (--config, else $CHAINBOOKS_CONFIG, else ./chainbooks.toml; "
+    "`make up` writes .local/chainbooks.toml) and from variables CHAINBOOKS_SECTION__FIELD, which win; .env.example "
+    "explains them all. Exit codes of every command: 0 fine, 1 a difference was found, 2 usage or settings, 3 a "
+    "dependency is away, 4 latched or stopped until somebody looks, 5 superseded by another instance."
+)
+"""What the help of both commands ends with."""
+
 PIPE_WIDTH: Final = 160
 """Columns of a table that goes into a pipe or a file."""
 
@@ -42,6 +50,7 @@ def command_group(program: str, *, explains: str) -> typer.Typer:
     return typer.Typer(
         name=program,
         help=explains,
+        epilog=EPILOG,
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,

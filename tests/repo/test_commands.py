@@ -8,6 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from typer.testing import CliRunner
+
+from indexer.__main__ import commands as indexer_commands
+from ledger.__main__ import commands as ledger_commands
 from tests.repo.tracked import ROOT
 
 
@@ -40,3 +45,15 @@ def test_continuous_integration_runs_exactly_make_test() -> None:
 def test_shell_scripts_are_posix() -> None:
     for script in (ROOT / ".ci" / "run", ROOT / "deploy" / "local" / "bootstrap.sh"):
         subprocess.run(["sh", "-n", script], check=True)
+
+
+PROGRAMS = {"chainbooks-indexer": indexer_commands, "chainbooks-ledger": ledger_commands}
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_the_help_of_a_program_teaches_how_to_begin_where_settings_come_from_and_what_exit_codes_mean(
+    program: str,
+) -> None:
+    shown = " ".join(CliRunner().invoke(PROGRAMS[program], ["--help"]).output.split())
+    for text in ("Begin with: ", "--config", ".env.example", "2 usage or settings", "4 latched"):
+        assert text in shown, text

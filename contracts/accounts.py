@@ -13,7 +13,6 @@ AccountClass = Literal["assets", "liabilities", "income", "expenses", "equity", 
 NormalSide = Literal["debit", "credit", "zero"]
 
 ACCOUNT_CLASSES: Final[tuple[AccountClass, ...]] = get_args(AccountClass)
-ACCOUNT_CODE_LENGTH_MAX: Final = 400
 SEGMENT: Final = re.compile(r"[A-Za-z0-9_.\-]{1,128}\Z")
 """What a segment may hold: no colon, no space, so that a value from the chain can never choose another account."""
 

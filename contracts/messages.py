@@ -10,8 +10,6 @@ bits a JSON number, wider ones a decimal string, whatever their value. Amounts a
 from __future__ import annotations
 
 import hashlib
-import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeVar
@@ -129,7 +127,6 @@ class RegistryRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _Message = TypeVar("_Message", bound=msgspec.Struct)
-_position_and_source = struct.Struct(">IB").pack
 _encoder = msgspec.json.Encoder()
 _event_decoder = msgspec.json.Decoder(PaymentEvent)
 _watermark_decoder = msgspec.json.Decoder(Watermark)
@@ -176,18 +173,6 @@ def event_id(*, chain_id: int, block_hash: bytes, position: int, source: int = S
         raise ValueError(f"block hash has {len(block_hash)} bytes, not 32")
     preimage = chain_id.to_bytes(8, "big") + block_hash + position.to_bytes(4, "big") + bytes([source])
     return "0x" + hashlib.sha256(preimage).hexdigest()
-
-
-def event_ids_of_block(*, chain_id: int, block_hash: bytes) -> Callable[[int], str]:
-    """``event_id`` for the logs of one block, by position: half the cost when a block has many."""
-    if len(block_hash) != 32:
-        raise ValueError(f"block hash has {len(block_hash)} bytes, not 32")
-    prefix = chain_id.to_bytes(8, "big") + block_hash
-
-    def event_id_at(position: int) -> str:
-        return "0x" + hashlib.sha256(prefix + _position_and_source(position, SOURCE_LOG)).hexdigest()
-
-    return event_id_at
 
 
 def asset_id(chain_id: int, address: str) -> str:

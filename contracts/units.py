@@ -1,17 +1,14 @@
-"""Base units to text and back, exactly, with integers only. For the edge (reports, command lines).
+"""Base units to text, exactly, with integers only. For the edge (reports, command lines).
 
 Nothing inside computes with it.
 """
 
 from __future__ import annotations
 
-import re
 from typing import Final
 
 DECIMALS_MAX: Final = 77
 """A uint256 has 78 digits; more decimals than that are a mistake or a trick."""
-
-_DECIMAL = re.compile(r"(-?)([0-9]+)(?:\.([0-9]+))?\Z")
 
 
 def format_units(amount_base_units: int, decimals: int) -> str:
@@ -24,19 +21,6 @@ def format_units(amount_base_units: int, decimals: int) -> str:
     digits = str(abs(amount_base_units)).rjust(decimals + 1, "0")
     whole, fraction = (digits[:-decimals], digits[-decimals:].rstrip("0")) if decimals else (digits, "")
     return f"{sign}{whole}.{fraction}" if fraction else f"{sign}{whole}"
-
-
-def parse_units(text: str, decimals: int) -> int:
-    """The inverse of format_units. ValueError for anything else, and for digits finer than one base unit."""
-    _check(decimals)
-    match = _DECIMAL.match(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a decimal number like 12 or 12.5")
-    sign, whole, fraction = match.group(1), match.group(2), (match.group(3) or "").rstrip("0")
-    if len(fraction) > decimals:
-        raise ValueError(f"{text!r} is finer than one base unit ({decimals} decimals)")
-    amount = int(whole + fraction.ljust(decimals, "0"))
-    return -amount if sign else amount
 
 
 def _check(decimals: int) -> None:

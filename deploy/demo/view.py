@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Protocol
@@ -77,7 +78,7 @@ class View(Protocol):
         """A line beside the phases."""
 
 
-class _Phases:
+class _Phases(ABC):
     def __init__(self, progress: Progress) -> None:
         self.progress = progress
 
@@ -90,8 +91,9 @@ class _Phases:
         phase.ended = time.monotonic()
         self._show(phase)
 
+    @abstractmethod
     def _show(self, phase: Phase) -> None:
-        raise NotImplementedError
+        """Shows that a phase has begun or ended."""
 
 
 class PlainView(_Phases):

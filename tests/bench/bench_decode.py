@@ -23,7 +23,7 @@ from web3.types import LogReceipt
 
 from contracts.abi import AbiEvent, parse_abi
 from contracts.codec import Decoded, EventCodec
-from contracts.messages import PaymentEvent, encode, event_ids_of_block
+from contracts.messages import PaymentEvent, encode, event_id
 from contracts.posting import PostingRules
 from contracts.registry import Registry
 from tests.unit.contracts.build import CHAIN_ID, GATEWAY, STRANGER, TOKEN, log, payment_event, shipped_registry
@@ -100,7 +100,7 @@ def whole_path(registry: Registry, sample: Sample) -> Callable[[], bytes]:
     """JSON bytes of a log to the bytes of its message: what a service pays at the least."""
     parse = msgspec.json.Decoder(RawLog).decode
     raw = sample.raw()
-    event_id_at = event_ids_of_block(chain_id=CHAIN_ID, block_hash=bytes.fromhex(BLOCK[2:]))
+    block_hash = bytes.fromhex(BLOCK[2:])
 
     def run() -> bytes:
         found = parse(raw)
@@ -113,7 +113,7 @@ def whole_path(registry: Registry, sample: Sample) -> Callable[[], bytes]:
         return encode(
             PaymentEvent(
                 op="applied",
-                event_id=event_id_at(log_index),
+                event_id=event_id(chain_id=CHAIN_ID, block_hash=block_hash, position=log_index),
                 revision=1,
                 chain_id=CHAIN_ID,
                 block_number=100,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from contracts.accounts import parse_account
-from contracts.units import format_units, parse_units
+from contracts.units import format_units
 
 
 @pytest.mark.parametrize(
@@ -58,17 +60,14 @@ def test_what_is_no_code_is_refused(code: str) -> None:
 )
 def test_amounts_are_shown_exactly(amount: int, decimals: int, text: str) -> None:
     assert format_units(amount, decimals) == text
-    assert parse_units(text, decimals) == amount
 
 
 @given(st.integers(-(2**300), 2**300), st.integers(0, 77))
 def test_formatting_loses_nothing(amount: int, decimals: int) -> None:
-    assert parse_units(format_units(amount, decimals), decimals) == amount
+    assert Fraction(format_units(amount, decimals)) * 10**decimals == amount
 
 
-@pytest.mark.parametrize(
-    ("text", "decimals"), [("1.5", 0), ("1.0000001", 6), ("1e3", 6), ("", 6), ("1,5", 6), (".5", 6), ("1", 78)]
-)
-def test_text_that_is_no_amount_is_refused(text: str, decimals: int) -> None:
-    with pytest.raises(ValueError, match=r"\S"):
-        parse_units(text, decimals)
+@pytest.mark.parametrize("decimals", [-1, 78])
+def test_decimals_that_no_amount_can_have_are_refused(decimals: int) -> None:
+    with pytest.raises(ValueError, match="outside 0…77"):
+        format_units(1, decimals)

@@ -26,18 +26,10 @@ def test_event_id_is_the_hash_that_the_contract_says() -> None:
     )
 
 
-@given(st.integers(1, 2**64 - 1), st.binary(min_size=32, max_size=32), st.integers(0, 2**32 - 1))
-def test_ids_of_a_block_are_the_ids_one_by_one(chain_id: int, block_hash: bytes, position: int) -> None:
-    of_block = messages.event_ids_of_block(chain_id=chain_id, block_hash=block_hash)
-    assert of_block(position) == messages.event_id(chain_id=chain_id, block_hash=block_hash, position=position)
-
-
 @pytest.mark.parametrize("size", [0, 20, 31, 33])
 def test_an_id_needs_a_whole_block_hash(size: int) -> None:
     with pytest.raises(ValueError, match="not 32"):
         messages.event_id(chain_id=1, block_hash=b"\0" * size, position=0)
-    with pytest.raises(ValueError, match="not 32"):
-        messages.event_ids_of_block(chain_id=1, block_hash=b"\0" * size)
 
 
 @given(st.integers(1, 2**63), st.binary(min_size=20, max_size=20))

@@ -50,8 +50,7 @@ class RebuiltSchema:
         with translated(f"schema {schema} cannot be made"):
             if not await self._connection.fetchval(REBUILD["is_plain"], schema):
                 raise ConfigurationRefused(f"--into {schema}: a reserved word; choose another name")
-            if not await self._connection.fetchval(REBUILD["lock"]):
-                raise ConfigurationRefused(f"another rebuild works on schema {schema}")
+            await self._lock(schema)
             rows = await self._connection.fetch(REBUILD["schemas"], list(self._names))
             if not rows:
                 await self._make()
@@ -69,6 +68,13 @@ class RebuiltSchema:
                     f"schema {schema} was rebuilt for another chain or by another version: repeat with --replace"
                 )
             return "resumed"
+
+    async def _lock(self, schema: str) -> None:
+        await self._connection.execute(REBUILD["patience"])
+        try:
+            await self._connection.fetchval(REBUILD["lock"])
+        except asyncpg.LockNotAvailableError as exc:
+            raise ConfigurationRefused(f"another rebuild works on schema {schema}") from exc
 
     async def drop(self) -> None:
         """Drops the schema and its views."""
@@ -88,11 +94,12 @@ class RebuiltSchema:
         async with self._connection.transaction():
             for name in self._names:
                 await self._connection.execute(await self._connection.fetchval(REBUILD["making"], name))
-                await self._connection.execute(await self._connection.fetchval(REBUILD["marking"], name, mark))
             await self._connection.execute(REBUILD["become_owner"])
             folder = files("ledger") / "sql" / "migrations"
             for name in self._mark.migrations:
                 await self._connection.execute((folder / f"{name}.sql").read_text(encoding="utf-8"))
+            for name in self._names:  # last: a migration may comment on its schema, too
+                await self._connection.execute(await self._connection.fetchval(REBUILD["marking"], name, mark))
 
 
 @asynccontextmanager

@@ -1,8 +1,12 @@
 -- The schema of a rebuild: whose it is, and its going. All of it runs as the owner, on a connection of that schema.
 
+-- name: patience
+-- How long to wait for another rebuild: one that was just killed is gone after a moment.
+SET lock_timeout = '3s';
+
 -- name: lock
 -- One rebuild of a schema at a time; held until the connection ends.
-SELECT pg_try_advisory_lock(hashtextextended('chainbooks.rebuild', 0)) AS ours;
+SELECT pg_advisory_lock(hashtextextended('chainbooks.rebuild', 0));
 
 -- name: is_plain
 -- Whether the name needs no quotes, which reserved words do.

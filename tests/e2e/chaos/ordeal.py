@@ -28,7 +28,7 @@ from deploy.local.paths import layout
 from deploy.local.ports import LOOPBACK, free_ports
 from tests.e2e.chaos.load import FINALITY_BLOCKS, Load
 from tests.e2e.chaos.parts import PROBE_TIMEOUT_S, kafka_part, postgres_part, service_part
-from tests.e2e.chaos.plan import PARTS, Blow, blows, service_settings
+from tests.e2e.chaos.plan import ROUND, Blow, blows, service_settings
 from tests.e2e.chaos.report import Report
 from tests.e2e.chaos.settle import settled
 from tests.e2e.chaos.supervisor import Supervisor
@@ -172,13 +172,13 @@ class Ordeal:
             supervisor.start(name)
 
     async def _under_fire(self, load: Load, supervisor: Supervisor) -> None:
-        """Load and blows side by side; both go on until the time is over and each part was hit at least once."""
+        """Load and blows side by side; both go on until the time is over and a round is complete."""
         async with asyncio.TaskGroup() as group:
             group.create_task(load.run())
             try:
                 began = time.monotonic()
                 for number, blow in enumerate(blows(self._options.seed)):
-                    if time.monotonic() - began > self._options.seconds and number >= len(PARTS):
+                    if time.monotonic() - began > self._options.seconds and number >= len(ROUND):
                         break
                     await asyncio.sleep(blow.pause_s)
                     await self._strike(blow, load, supervisor)

@@ -23,7 +23,7 @@ from contracts.messages import (
 from deploy.demo.chain import Sent
 from deploy.demo.plan import Call
 from tests.e2e.chaos.load import rearranged
-from tests.e2e.chaos.plan import PARTS, REORG_DEPTH_MAX, blows
+from tests.e2e.chaos.plan import PARTS, REORG_DEPTH_MAX, ROUND, blows
 from tests.e2e.chaos.streams import Stream
 
 SENDERS = ("anna", "bruno", "chloe")
@@ -129,9 +129,11 @@ def test_a_reorg_keeps_each_senders_order_and_drops_only_its_last_calls(blocks: 
 
 @given(st.integers(min_value=1, max_value=10**6))
 def test_every_part_is_struck_in_every_round_and_reorgs_stay_above_finality(seed: int) -> None:
-    drawn = list(itertools.islice(blows(seed), 3 * len(PARTS)))
-    assert drawn == list(itertools.islice(blows(seed), 3 * len(PARTS)))
-    for round_of in range(0, len(drawn), len(PARTS)):
-        assert {blow.parts[0] for blow in drawn[round_of : round_of + len(PARTS)]} == set(PARTS)
+    drawn = list(itertools.islice(blows(seed), 3 * len(ROUND)))
+    assert drawn == list(itertools.islice(blows(seed), 3 * len(ROUND)))
+    for begin in range(0, len(drawn), len(ROUND)):
+        assert sorted(blow.parts[0] for blow in drawn[begin : begin + len(ROUND)]) == sorted(ROUND)
+        assert drawn[begin].reorg_depth
+    assert set(PARTS) == set(ROUND)
     assert all(0 <= blow.reorg_depth <= REORG_DEPTH_MAX for blow in drawn)
     assert all(len(set(blow.parts)) == len(blow.parts) for blow in drawn)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Sequence
+from itertools import dropwhile
 from typing import Literal
 
 from indexer.core.compose import KafkaTx, OutRecord
-from indexer.core.state import StateWrite
+from indexer.core.history import StreamRecord
+from indexer.core.state import StateWrite, StreamKind
 from indexer.errors import Fenced, PublisherLost
 from indexer.ports import StateRecord
 
@@ -44,6 +46,36 @@ class Broker:
 
     async def any_records(self, topic: str, partitions: int) -> bool:
         return bool(self.records)
+
+
+class Streams:
+    """A StreamsPort of a Broker."""
+
+    def __init__(self, broker: Broker) -> None:
+        self._broker = broker
+
+    async def read(
+        self,
+        kind: StreamKind,
+        partitions: int,
+        *,
+        from_ms: int,
+        to_the_very_end: bool,
+        take: Callable[[StreamRecord], None],
+    ) -> None:
+        for partition in range(partitions):
+            records = [r for r in self._broker.records if r.topic == kind and r.partition == partition]
+            for record in dropwhile(lambda r: r.timestamp_ms < from_ms, records):
+                headers = dict(record.headers)
+                take(
+                    StreamRecord(
+                        topic=kind,
+                        partition=partition,
+                        stream_id=headers["stream_id"].decode(),
+                        stream_seq=int(headers["stream_seq"]),
+                        value=record.value,
+                    )
+                )
 
 
 class Producer:

@@ -146,8 +146,8 @@ class World:
         )
         self.pipeline = self.restarted()
 
-    def restarted(self) -> Pipeline:
-        plan = ChainPlan(
+    def plan(self) -> ChainPlan:
+        return ChainPlan(
             chain_id=31337,
             partitions=2,
             topics=Topics(chain="local"),
@@ -157,6 +157,17 @@ class World:
             starts=[ContractStart(contract="till", start_block=0)],
             unfinalized_bytes_max=self.random.choice([0, 3_000, 10**9]),
         )
+
+    def fetcher(self) -> Fetcher:
+        return UncheckedLogs(
+            self.tree.node,
+            assembler=TwoEventsABlock(),
+            addresses=frozenset(),
+            topic0s=frozenset(),
+            finality="tags",
+        )
+
+    def restarted(self) -> Pipeline:
         limits = Limits(
             poll_s=1,
             range_blocks_max=7,
@@ -165,17 +176,10 @@ class World:
             start_timeout_s=60,
             outage_max_s=60,
         )
-        fetcher = UncheckedLogs(
-            self.tree.node,
-            assembler=TwoEventsABlock(),
-            addresses=frozenset(),
-            topic0s=frozenset(),
-            finality="tags",
-        )
         return Pipeline(
-            chain=plan,
+            chain=self.plan(),
             limits=limits,
-            fetcher=fetcher,
+            fetcher=self.fetcher(),
             state=self.broker,
             publisher=lambda: Producer(self.broker),
             heads=NoHeads(),

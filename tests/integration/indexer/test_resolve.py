@@ -3,8 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.structs import TopicPartition
+
+from deploy.runtime.settings import load
+from indexer import app
+from indexer.adapters.kafka_publisher import KafkaPublisher
+from indexer.core.compose import KafkaTx
+from indexer.core.state import Owner, owner_write
+from indexer.core.state import load as load_state
+from indexer.errors import PublisherLost
+from indexer.settings import IndexerSettings
 from tests.integration.indexer.rig import PAID, Rig, header
 
 
@@ -24,6 +38,11 @@ async def latch(rig: Rig) -> dict[str, Any]:
     _, out = await rig.command("status", "--json")
     found: dict[str, Any] = json.loads(out)["latch"]
     return found
+
+
+async def is_latched(rig: Rig) -> bool:
+    cursor = load_state([(r.key.decode(), r.value) for r in await rig.read(rig.topics.state)]).cursor
+    return cursor is not None and cursor.latch is not None
 
 
 async def violated(rig: Rig, *, depth: int = 14) -> dict[str, Any]:
@@ -88,3 +107,197 @@ async def test_a_violation_is_resolved_and_the_indexer_goes_on(rig: Rig) -> None
     ops = [header(r, "op") for r in await rig.read(rig.topics.rejected)]
     assert ops == ["rejected", "retracted"]
     await check_follows(rig)
+
+
+class Dies:
+    """A publisher that dies with its first kafka_tx that has records: before it is committed, or after."""
+
+    def __init__(self, inner: KafkaPublisher, *, committed: bool) -> None:
+        self._inner = inner
+        self._committed = committed
+
+    async def open(self) -> None:
+        await self._inner.open()
+
+    async def publish(self, tx: KafkaTx) -> Sequence[int]:
+        if tx.records and not self._committed:
+            await self._inner._producer.begin_transaction()
+            await self._inner._send_all(tx)
+            raise PublisherLost("died before the commit")
+        offsets = await self._inner.publish(tx)
+        if tx.records:
+            raise PublisherLost("died after the commit")
+        return offsets
+
+    async def close(self) -> None:
+        await self._inner.close()
+
+
+async def test_a_resolve_that_dies_at_every_kafka_tx_ends_like_one_that_does_not(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = await violated(rig)
+    for name, value in rig.environment(INDEXER__KAFKA_TX_BYTES_MAX="100000").items():
+        monkeypatch.setenv(name, value)
+    settings = load(IndexerSettings, None)
+    settings = settings.model_copy(
+        update={"indexer": settings.indexer.model_copy(update={"kafka_tx_bytes_max": 3_000})}  # a few records each
+    )
+    honest = app._publisher
+    expected = (await app.resolve(settings, found["seen"]["hash"], agreed=lambda _: False)).incident
+    deaths, committed = 0, False
+    while await is_latched(rig):
+        committed = not committed
+        monkeypatch.setattr(app, "_publisher", lambda s, committed=committed: Dies(honest(s), committed=committed))
+        with pytest.raises(PublisherLost):
+            await app.resolve(settings, found["seen"]["hash"], agreed=None)
+        deaths += 1
+        if not committed:
+            assert await is_latched(rig)
+    assert deaths >= 8
+    revoked = [e for e in await rig.events() if e["op"] == "revoked"]
+    assert len(revoked) == sum(expected.revoked.events.values())
+    assert {e["incident_id"] for e in revoked} == {expected.incident_id}
+    await check_follows(rig)
+
+
+async def play(rig: Rig, *, amount: int, begins_at: int) -> list[str]:
+    """Sixteen blocks with a payment each, at set times: played again on the same state they are the same blocks."""
+    hashes = []
+    for number in range(16):
+        await rig.till.call("evm_setNextBlockTimestamp", begins_at + 2 * number)
+        await rig.till.pay(amount=amount)
+        await rig.till.mine()
+        hashes.append((await rig.till.call("eth_getBlockByNumber", "latest", False))["hash"])
+    return hashes
+
+
+async def test_a_chain_that_comes_back_in_the_middle_of_a_resolve_is_followed_again(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begins_at = 2 * int((await rig.till.call("eth_getBlockByNumber", "latest", False))["timestamp"], 16)
+    snapshot = await rig.till.call("evm_snapshot")
+    ours = await play(rig, amount=1, begins_at=begins_at)
+    process = await rig.start()
+    await rig.until_published(await rig.till.head())
+    assert await rig.stop(process) == 0
+    await rig.till.call("evm_revert", snapshot)
+    snapshot, rig.till.seq = await rig.till.call("evm_snapshot"), 0
+    await play(rig, amount=77, begins_at=begins_at)
+    found = await latched(rig)
+    for name, value in rig.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = load(IndexerSettings, None)
+    settings = settings.model_copy(
+        update={"indexer": settings.indexer.model_copy(update={"kafka_tx_bytes_max": 3_000})}  # a few records each
+    )
+    honest = app._publisher
+    monkeypatch.setattr(app, "_publisher", lambda s: Dies(honest(s), committed=True))
+    events = await rig.events()
+    while not any(e["op"] == "applied" and e["incident_id"] for e in events):
+        with pytest.raises(PublisherLost):
+            await app.resolve(settings, found["seen"]["hash"], agreed=None)
+        events = await rig.events()
+    assert any(e["op"] == "revoked" for e in events)
+    assert await is_latched(rig)
+    await rig.till.call("evm_revert", snapshot)
+    rig.till.seq = 0
+    assert await play(rig, amount=1, begins_at=begins_at) == ours
+    await resolved(rig, found["ours"]["hash"])
+    assert any(e["op"] == "applied" and e["revision"] == 3 for e in await rig.events())
+    await check_follows(rig)
+
+
+async def test_what_cannot_be_resolved_is_refused_with_a_sentence(rig: Rig) -> None:
+    some_hash = "0x" + "12" * 32
+    code, out = await rig.command("resolve", "--block-hash", "12ab", "--yes")
+    assert (code, "is not 0x and 64 hex digits" in out) == (2, True)
+    code, out = await rig.command("resolve", "--block-hash", some_hash, "--yes")
+    assert (code, "has never been published" in out) == (2, True)
+    process = await rig.start()
+    await rig.till.pay()
+    await rig.till.mine()
+    await rig.until_published(await rig.till.head())
+    code, out = await rig.command("resolve", "--block-hash", some_hash, "--yes")
+    assert (code, "the chain is not latched" in out) == (2, True)
+    await rig.till.mine(14)
+    await rig.until_published(await rig.till.head())
+    assert await rig.stop(process) == 0
+    await rig.till.call("anvil_reorg", 15, [])
+    found = await latched(rig)
+    before = await rig.events()
+    code, out = await rig.command("resolve", "--block-hash", some_hash, "--yes")
+    assert (code, "Look again which one is right" in out) == (2, True)
+    code, out = await rig.command("resolve", "--block-hash", found["ours"]["hash"], "--yes")
+    assert (code, "Look again which one is right" in out) == (2, True)
+    code, out = await rig.command("resolve", "--block-hash", found["seen"]["hash"], "--yes", CHAIN__FINALITY="100000")
+    assert (code, "is not final for every node" in out) == (3, True)
+    code, out = await rig.command(
+        "resolve",
+        "--block-hash",
+        found["seen"]["hash"],
+        "--yes",
+        CHAIN__RPC_HTTP=f"{rig.node.http_url},http://127.0.0.1:9",
+    )
+    assert (code, "1 of 2 nodes answer" in out) == (3, True)
+    code, out = await rig.command("resolve", "--block-hash", found["seen"]["hash"])
+    assert (code, "The chain is still latched" in out, "--yes does it" in out) == (4, True, True)
+    assert await rig.events() == before
+    assert (await resolved(rig, found["seen"]["hash"]))["resolved"]
+
+
+async def test_deleted_records_are_refused(rig: Rig) -> None:
+    found = await violated(rig)
+    client = AIOKafkaAdminClient(bootstrap_servers=rig.kafka)
+    await client.start()
+    try:
+        await client.delete_records({TopicPartition(rig.topics.final, p): RecordsToDelete(3) for p in range(2)})
+    finally:
+        await client.close()
+    code, out = await rig.command("resolve", "--block-hash", found["seen"]["hash"], "--yes")
+    assert (code, "older records were deleted" in out) == (2, True), out
+
+
+async def test_another_owner_is_waited_for_and_then_told(rig: Rig) -> None:
+    found = await violated(rig)
+    other = KafkaPublisher(bootstrap_servers=rig.kafka, transactional_id=f"{rig.prefix}stray", topics=rig.topics)
+    await other.open()
+    records = [(r.key.decode(), r.value) for r in await rig.read(rig.topics.state)]
+    cursor = load_state(records).cursor
+    assert cursor is not None
+    claim = Owner(instance_id="somebody", lease_until_ms=2**53, started_at_ms=0)
+    await other.publish(KafkaTx(cursor=cursor, records=(), state=(owner_write(claim),)))
+    await other.close()
+    code, out = await rig.command(
+        "resolve", "--block-hash", found["seen"]["hash"], "--yes", INDEXER__START_TIMEOUT_S="2"
+    )
+    assert (code, "somebody keeps its lease" in out) == (3, True), out
+
+
+@pytest.mark.parametrize("depth", [5])
+async def test_finality_by_depth_latches_and_is_resolved_too(rig: Rig, depth: int) -> None:
+    rig.extra["CHAIN__FINALITY"] = str(depth)
+    process = await rig.start()
+    for _ in range(12):
+        await rig.till.pay()
+        await rig.till.mine()
+    head = await rig.till.head()
+    await rig.until_published(head)
+
+    async def final() -> bool:
+        return await rig.finals() == [log for log in await rig.on_chain() if log[0] <= head - depth]
+
+    await rig.until("finals", final, process)
+    assert await rig.stop(process) == 0
+    await rig.till.call("anvil_reorg", depth + 3, [])
+    await rig.till.pay(amount=77)
+    await rig.till.mine()
+    found = await latched(rig)
+    await resolved(rig, found["seen"]["hash"])
+    process = await rig.start()
+    await rig.till.mine(depth + 1)
+    head = await rig.till.head()
+    await rig.until_published(head)
+    await rig.check_equals_chain()
+    await rig.until("finals", final, process)
+    assert await rig.stop(process) == 0

@@ -12,6 +12,9 @@ How data flows::
                                    ▼
               core.plan (bounded changes) ─► core.compose (one kafka_tx) ─► session ─► adapters.kafka_publisher
 
+After a change below finality nothing of this runs until an operator resolves it: ``evidence`` compares the streams,
+read back, with the chain that the nodes confirm; ``resolve`` publishes the difference and lifts the latch.
+
 ``core`` decides and never awaits, ``adapters`` perform, ``session`` owns the producer and the durable state,
 ``durable`` reads the state topic, whole or what memory released of it, ``pipeline`` alternates between them, ``app``
 wires.

@@ -99,11 +99,10 @@ def resolve(
     chain, out = settings.chain.name, Console(soft_wrap=True)
 
     def agreed(outcome: Outcome) -> bool:
-        asks = sys.stdin.isatty() and sys.stdout.isatty() and not dry_run and not as_json
-        if not asks:
+        if not sys.stdin.isatty() or dry_run or as_json:
             return False
         out.print(show.rendered(outcome, chain=chain))
-        return typer.confirm("Publish this?", abort=True)
+        return typer.confirm("Publish this?")
 
     outcome = _perform(app.resolve(settings, block_hash.lower(), agreed=None if yes and not dry_run else agreed))
     if as_json:

@@ -56,11 +56,11 @@ def next_steps(outcome: Outcome) -> str:
     restart = (
         "The latch is lifted. Start chainbooks-indexer run again (an instance that latched does not go on by itself)."
     )
-    if not outcome.incident.revoked.events:
+    if not outcome.incident.revoked.events and not outcome.applied.events:
         return restart
     return (
-        f"{restart} The ledger stops where events were revoked, until: "
-        f"chainbooks-ledger incident accept {outcome.incident.incident_id}"
+        f"{restart} The ledger stops at the events of this incident, until: "
+        f"chainbooks-ledger incident accept {outcome.incident.incident_id} --reason TEXT"
     )
 
 

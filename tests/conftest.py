@@ -10,10 +10,13 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.services import AnvilFactory, Services
 
+hypothesis.settings.register_profile("chainbooks", deadline=None)  # no test gates on time, a busy machine least
+hypothesis.settings.load_profile("chainbooks")
 _services = pytest.StashKey[Services]()
 
 

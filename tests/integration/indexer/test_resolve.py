@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
+import os
+import pty
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,16 +138,20 @@ class Dies:
         await self._inner.close()
 
 
+def in_small_steps(rig: Rig, monkeypatch: pytest.MonkeyPatch) -> IndexerSettings:
+    """A few records in each kafka_tx, and a lease that runs out at once when its owner dies."""
+    for name, value in rig.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = load(IndexerSettings, None)
+    small = settings.indexer.model_copy(update={"kafka_tx_bytes_max": 5_000, "lease_s": 0.2})
+    return settings.model_copy(update={"indexer": small})
+
+
 async def test_a_resolve_that_dies_at_every_kafka_tx_ends_like_one_that_does_not(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = await violated(rig)
-    for name, value in rig.environment(INDEXER__KAFKA_TX_BYTES_MAX="100000").items():
-        monkeypatch.setenv(name, value)
-    settings = load(IndexerSettings, None)
-    settings = settings.model_copy(
-        update={"indexer": settings.indexer.model_copy(update={"kafka_tx_bytes_max": 3_000})}  # a few records each
-    )
+    settings = in_small_steps(rig, monkeypatch)
     honest = app._publisher
     expected = (await app.resolve(settings, found["seen"]["hash"], agreed=lambda _: False)).incident
     deaths, committed = 0, False
@@ -161,36 +170,24 @@ async def test_a_resolve_that_dies_at_every_kafka_tx_ends_like_one_that_does_not
     await check_follows(rig)
 
 
-async def play(rig: Rig, *, amount: int, begins_at: int) -> list[str]:
-    """Sixteen blocks with a payment each, at set times: played again on the same state they are the same blocks."""
-    hashes = []
-    for number in range(16):
-        await rig.till.call("evm_setNextBlockTimestamp", begins_at + 2 * number)
-        await rig.till.pay(amount=amount)
-        await rig.till.mine()
-        hashes.append((await rig.till.call("eth_getBlockByNumber", "latest", False))["hash"])
-    return hashes
-
-
 async def test_a_chain_that_comes_back_in_the_middle_of_a_resolve_is_followed_again(
     rig: Rig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begins_at = 2 * int((await rig.till.call("eth_getBlockByNumber", "latest", False))["timestamp"], 16)
     snapshot = await rig.till.call("evm_snapshot")
-    ours = await play(rig, amount=1, begins_at=begins_at)
+    for _ in range(16):
+        await rig.till.pay()
+        await rig.till.mine()
+    ours = await rig.till.call("anvil_dumpState")
     process = await rig.start()
     await rig.until_published(await rig.till.head())
     assert await rig.stop(process) == 0
+    before = await rig.on_chain()
     await rig.till.call("evm_revert", snapshot)
-    snapshot, rig.till.seq = await rig.till.call("evm_snapshot"), 0
-    await play(rig, amount=77, begins_at=begins_at)
+    for _ in range(16):
+        await rig.till.pay(amount=77)
+        await rig.till.mine()
     found = await latched(rig)
-    for name, value in rig.environment().items():
-        monkeypatch.setenv(name, value)
-    settings = load(IndexerSettings, None)
-    settings = settings.model_copy(
-        update={"indexer": settings.indexer.model_copy(update={"kafka_tx_bytes_max": 3_000})}  # a few records each
-    )
+    settings = in_small_steps(rig, monkeypatch)
     honest = app._publisher
     monkeypatch.setattr(app, "_publisher", lambda s: Dies(honest(s), committed=True))
     events = await rig.events()
@@ -200,9 +197,8 @@ async def test_a_chain_that_comes_back_in_the_middle_of_a_resolve_is_followed_ag
         events = await rig.events()
     assert any(e["op"] == "revoked" for e in events)
     assert await is_latched(rig)
-    await rig.till.call("evm_revert", snapshot)
-    rig.till.seq = 0
-    assert await play(rig, amount=1, begins_at=begins_at) == ours
+    await rig.till.call("anvil_loadState", ours)
+    assert await rig.on_chain() == before
     await resolved(rig, found["ours"]["hash"])
     assert any(e["op"] == "applied" and e["revision"] == 3 for e in await rig.events())
     await check_follows(rig)
@@ -274,8 +270,8 @@ async def test_another_owner_is_waited_for_and_then_told(rig: Rig) -> None:
     assert (code, "somebody keeps its lease" in out) == (3, True), out
 
 
-@pytest.mark.parametrize("depth", [5])
-async def test_finality_by_depth_latches_and_is_resolved_too(rig: Rig, depth: int) -> None:
+async def test_finality_by_depth_latches_and_is_resolved_too(rig: Rig) -> None:
+    depth = 5
     rig.extra["CHAIN__FINALITY"] = str(depth)
     process = await rig.start()
     for _ in range(12):
@@ -301,3 +297,41 @@ async def test_finality_by_depth_latches_and_is_resolved_too(rig: Rig, depth: in
     await rig.check_equals_chain()
     await rig.until("finals", final, process)
     assert await rig.stop(process) == 0
+
+
+async def test_on_a_terminal_it_shows_the_incident_and_asks(rig: Rig) -> None:
+    found = await violated(rig)
+    asked: list[str] = []
+    for answer, code in (("n", 4), ("y", 0)):
+        ours, theirs = pty.openpty()
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "indexer", "resolve", "--block-hash", found["seen"]["hash"]),
+            stdin=theirs,
+            stdout=theirs,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=rig.environment(),
+        )
+        os.close(theirs)
+        with os.fdopen(ours, "r+b", buffering=0) as terminal:
+            text = await asyncio.to_thread(until, terminal, b"Publish this?")
+            asked.append(text)
+            terminal.write(f"{answer}\n".encode())
+            await asyncio.to_thread(until, terminal, b"latch")
+            await asyncio.to_thread(until, terminal, b"")
+            assert await process.wait() == code
+    assert all("common ancestor" in text for text in asked)
+    assert not await is_latched(rig)
+
+
+def until(terminal: io.FileIO | io.RawIOBase, wanted: bytes) -> str:
+    """What the program writes until it has written ``wanted``; b"": until it ends."""
+    text = b""
+    while not wanted or wanted not in text:
+        try:
+            piece = terminal.read(4096) or b""
+        except OSError:  # how Linux says that the other end is closed
+            piece = b""
+        if not piece:
+            break
+        text += piece
+    return text.decode()

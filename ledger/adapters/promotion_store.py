@@ -48,12 +48,10 @@ class PromotionStore:
                     f"partitions name {target['hashes']} different hashes for finalized block {target['number']}: "
                     "nothing is promoted"
                 )
-            if target["final_number"] == target["number"]:
-                await self._connection.execute(
-                    PROMOTION["rename_head"], self._chain_id, target["number"], target["hash"]
-                )
-                return None
             async with self._connection.transaction():
+                if target["final_number"] == target["number"]:
+                    await self._rename(target["number"], target["hash"])
+                    return None
                 return await self._step(target["number"], target["hash"])
 
     async def _step(self, target: int, target_hash: bytes) -> Promotion | None:
@@ -82,6 +80,12 @@ class PromotionStore:
             breaks_opened=sum(1 for change in changes if change.change == "open"),
             breaks_resolved=sum(1 for change in changes if change.change == "resolve"),
         )
+
+    async def _rename(self, number: int, block_hash: bytes) -> None:
+        """The same number, another block: all partitions have passed the incident that replaced it."""
+        known = await self._connection.fetchval(PROMOTION["rename_head"], self._chain_id, number, block_hash)
+        if known is not None:
+            await self._connection.execute(PROMOTION["add_head_history"], self._chain_id, number, block_hash)
 
     async def _end(self, before: int, target: int) -> int:
         """The last block of this step."""

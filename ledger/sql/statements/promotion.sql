@@ -124,10 +124,11 @@ SET final_number = $2, final_hash = $3, promoted_at = now()
 WHERE chain_id = $1;
 
 -- name: rename_head
--- After an incident the block that final balances go through is another one with the same number.
+-- After an incident the block that final balances go through is another one with the same number. No row: known.
 UPDATE ledger.chain_head
-SET final_hash = $3
-WHERE chain_id = $1 AND final_number = $2;
+SET final_hash = $3, promoted_at = now()
+WHERE chain_id = $1 AND final_number = $2 AND final_hash <> $3
+RETURNING final_number;
 
 -- name: add_head_history
 -- When it was.

@@ -117,7 +117,7 @@ newest AS (
         y.final_hash
     FROM ledger.chain_head_history AS y
     WHERE y.chain_id = $1
-    ORDER BY y.final_number DESC
+    ORDER BY y.final_number DESC, y.promoted_at DESC
     LIMIT 1
 ),
 

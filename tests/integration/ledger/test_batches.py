@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-from typing import Literal
 
 import msgspec
 import pytest
@@ -14,8 +13,7 @@ from ledger.core.fold import Knowledge, fold
 from ledger.core.records import scan
 from ledger.errors import Fenced
 from ledger.ports import Partition
-from tests.integration.ledger.database import TOPICS, Books, Database, copied
-from tests.integration.ledger.flaky import Fuse, flaky_store
+from tests.integration.ledger.database import TOPICS, Books, copied
 from tests.unit.ledger.fake_store import Shelf
 from tests.unit.ledger.folding import fold_into
 from tests.unit.ledger.random_story import random_story
@@ -146,74 +144,6 @@ async def test_a_revision_without_the_one_before_it_stops_and_says_so(books: Boo
     after = await books.digest()
     assert after["quarantine"] == []
     assert len(after["journal"]) == len(before["journal"]) + beside
-
-
-async def statements_of(database: Database, story: Story) -> list[str]:
-    """The statements that two batches take, from claim to commit."""
-    books = Books(database)
-    await books.set_up()
-    fuse = Fuse(at=10_000, when="before")
-    await _fold_flaky(books, story, fuse)
-    return fuse.seen
-
-
-async def _fold_flaky(books: Books, story: Story, fuse: Fuse) -> None:
-    """As the pipeline does: a lost worker is followed by a new claim, which is fed from where the database stands."""
-    half = len(story.records) // 2
-    for _ in range(4):
-        store = await flaky_store(books.database.writer, fuse)
-        try:
-            worker = await books.worker(store=store)
-        except Exception:
-            if fuse.burnt is None:
-                raise
-            continue
-        async with asyncio.TaskGroup() as group:
-            group.create_task(worker.run())
-            for poll in (story.records[:half], story.records[half:]):
-                await worker.feed(poll)
-                await worker.settled()
-            await worker.close(timeout_s=5)
-        assert worker.ended is not None
-        if worker.ended.how == "closed":
-            return
-        assert worker.ended.how == "lost", worker.ended
-    raise AssertionError("never done")
-
-
-def _inside(statements: list[str], at: int) -> bool:
-    """Whether a statement is between BEGIN and COMMIT, the latter excluded."""
-    before = [name for name in statements[: at + 1] if name in ("BEGIN;", "COMMIT;")]
-    return bool(before) and before[-1] == "BEGIN;"
-
-
-@pytest.mark.parametrize("when", ["before", "after"])
-async def test_a_crash_at_any_statement_changes_nothing(
-    postgres_admin_url: str, ledger_template: str, when: Literal["before", "after"]
-) -> None:
-    story = Story()
-    story.block(deposit(1, 100, seq=1), [moved(PAYER, GATEWAY, 7)])
-    story.block([internal(1, 2, 30, seq=2)])
-    story.retract(1)
-    story.block([internal(1, 2, 20, seq=2)], branch="b")
-    story.mark(finalized=1)
-    async with copied(postgres_admin_url, ledger_template) as database:
-        statements = await statements_of(database, story)
-        expected = await Books(database).digest()
-    assert len(statements) > 20
-    # Inside a db_tx "after" is the same as "before" the next statement: only what commits is tried again.
-    places = [at for at, name in enumerate(statements) if when == "before" or not _inside(statements, at)]
-    burnt = set()
-    for at in places:
-        async with copied(postgres_admin_url, ledger_template) as database:
-            books = Books(database)
-            await books.set_up()
-            fuse = Fuse(at=at, when=when)
-            await _fold_flaky(books, story, fuse)
-            assert fuse.burnt is not None
-            burnt.add(fuse.burnt)
-            assert await books.digest() == expected, fuse.burnt
-    assert f"{when} COMMIT;" in burnt
 
 
 async def test_a_zombie_writer_cannot_commit(books: Books) -> None:

@@ -86,11 +86,15 @@ async def test_the_final_block_gets_its_new_hash(books: Books) -> None:
     story, before = story_of_an_incident()
     await books.fold([story.records[:before]])
     await books.promote()
+    ((old,),) = await books.rows("SELECT finance.hex(final_hash) FROM ledger.chain_head")
     await books.accept(INCIDENT)
     await books.fold([story.records])
     await books.promote()
+    assert old != story.chain[-1].hash
     rows = await books.rows("SELECT final_number, finance.hex(final_hash) FROM ledger.chain_head")
     assert rows == [(42, story.chain[-1].hash)]
+    history = "SELECT final_number, finance.hex(final_hash) FROM ledger.chain_head_history ORDER BY promoted_at"
+    assert await books.rows(history) == [(42, old), (42, story.chain[-1].hash)]
 
 
 async def test_what_finance_sees_before_and_after(books: Books) -> None:

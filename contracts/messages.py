@@ -12,6 +12,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -204,7 +205,28 @@ class StreamPosition:
     stream_seq: int
 
 
-Headers = list[tuple[str, bytes]]
+Header = tuple[str, bytes]
+Headers = list[Header]
+
+
+@lru_cache(maxsize=64)
+def _headers_of_kind(schema: str, op: str) -> tuple[Header, Header, Header]:
+    return (
+        ("ce_type", f"chainbooks.{schema}.{op}.v1".encode()),
+        ("ce_dataschema", f"urn:chainbooks:schema:{schema}:v1".encode()),
+        ("op", op.encode()),
+    )
+
+
+@lru_cache(maxsize=64)
+def _headers_of_chain(chain_id: int) -> tuple[Header, Header]:
+    return ("ce_source", f"/chains/{chain_id}".encode()), ("chain_id", str(chain_id).encode())
+
+
+@lru_cache(maxsize=1_024)
+def _header_of_time(timestamp: int) -> Header:
+    """All records of a block have one time, and formatting it costs more than the rest."""
+    return "ce_time", datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()
 
 
 def record_headers(
@@ -228,19 +250,21 @@ def record_headers(
             subject, event, schema = message.subject, message.event, "payment-event"
         else:
             subject, event, schema = message.address, "", "rejected"
+    ce_type, ce_dataschema, op_header = _headers_of_kind(schema, message.op)
+    ce_source, chain_id = _headers_of_chain(message.chain_id)
     headers: Headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", ce_id.encode()),
-        ("ce_type", f"chainbooks.{schema}.{message.op}.v1".encode()),
-        ("ce_source", f"/chains/{message.chain_id}".encode()),
+        ce_type,
+        ce_source,
         ("ce_subject", subject.encode()),
-        ("ce_time", datetime.fromtimestamp(timestamp, UTC).strftime("%Y-%m-%dT%H:%M:%SZ").encode()),
-        ("ce_dataschema", f"urn:chainbooks:schema:{schema}:v1".encode()),
+        _header_of_time(timestamp),
+        ce_dataschema,
         ("content-type", b"application/json"),
-        ("chain_id", str(message.chain_id).encode()),
+        chain_id,
         ("stream_id", position.stream_id.encode()),
-        ("stream_seq", str(position.stream_seq).encode()),
-        ("op", message.op.encode()),
+        ("stream_seq", b"%d" % position.stream_seq),
+        op_header,
         ("contract", contract.encode()),
         ("event", event.encode()),
     ]

@@ -300,7 +300,7 @@ class BatchStore:
 
     async def _ensure_partitions(self, folded: Folded) -> None:
         """Makes the months that the batch needs, and the one after the newest, before the batch begins."""
-        wanted = {_month(entry.change.event.block_timestamp) for entry in folded.entries}
+        wanted = {_month(time) for time in {entry.change.event.block_timestamp for entry in folded.entries}}
         if wanted <= self._months:
             return
         with translated("partitions cannot be made"):

@@ -94,7 +94,6 @@ async def test_an_honest_node_is_understood(script: ScriptedNode, node: Node) ->
         (faults.status(500, "oops"), NodeUnavailable),
         (faults.status(503, "<html>maintenance</html>"), NodeUnavailable),
         (faults.status(400, "what?"), NodeUnavailable),
-        (faults.moved("http://127.0.0.1:1/elsewhere"), NodeUnavailable),
         (faults.resets, NodeUnavailable),
         (faults.cuts, NodeUnavailable),
         (faults.not_http, NodeUnavailable),
@@ -130,6 +129,14 @@ async def patient(question: Question, node: Node) -> Any:
             return await question(node)
         except NodeUnavailable:
             await asyncio.sleep(0.02)  # a Retry-After runs: no event tells when it is over
+
+
+async def test_a_redirection_is_not_followed(script: ScriptedNode, node: Node) -> None:
+    async with ScriptedNode(script.chain) as elsewhere:
+        script.misbehave(faults.moved(elsewhere.http_url))
+        with pytest.raises(NodeUnavailable, match="HTTP 307"):
+            await LATEST(node)
+        assert elsewhere.asked == []
 
 
 @pytest.mark.parametrize("fault", [faults.hangs, faults.stalls])

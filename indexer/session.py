@@ -242,6 +242,7 @@ async def open_session(
             await _refuse_lost_state(plan, state)
             loaded = LoadedState(cursor=await _first_cursor(plan, fetcher), owner=None, blocks={}, parts={})
         assert loaded.cursor is not None
+        await _refuse_lost_streams(plan, loaded.cursor, state)
         if loaded.cursor.latch is not None:
             raise Latched(latch_text(loaded.cursor.latch))
         await refuse_other_chain(plan, loaded.cursor, fetcher)
@@ -376,6 +377,18 @@ async def _refuse_lost_state(plan: ChainPlan, state: StatePort) -> None:
                 f"{plan.topics.state} holds no cursor, but {topic} holds records: the state topic was lost. "
                 "Publishing from the start would double every event. Restore it, or start new streams with another "
                 "[kafka] topic_prefix"
+            )
+
+
+async def _refuse_lost_streams(plan: ChainPlan, cursor: Cursor, state: StatePort) -> None:
+    """The next record would have a number that no consumer of an emptied topic can join to anything."""
+    names = {"events": plan.topics.events, "final": plan.topics.final, "rejected": plan.topics.rejected}
+    for kind in STREAM_KINDS:
+        published = sum(cursor.stream_seq[kind])
+        if published and not await state.any_records(names[kind], plan.partitions):
+            raise StateRefused(
+                f"{names[kind]} is empty, but {published} records were published to it: it was emptied or made anew. "
+                "Restore it, or start new streams with another [kafka] topic_prefix"
             )
 
 

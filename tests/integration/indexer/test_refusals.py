@@ -51,7 +51,8 @@ async def test_a_topic_that_forgets_is_refused(rig: Rig) -> None:
     assert "retention.ms=604800000, not -1" in out
 
 
-async def test_a_lost_state_topic_is_refused_when_the_streams_hold_records(rig: Rig) -> None:
+@pytest.mark.parametrize(("lost", "said"), [("state", "the state topic was lost"), ("final", "it was emptied")])
+async def test_a_lost_topic_is_refused(rig: Rig, lost: str, said: str) -> None:
     process = await rig.start()
     await rig.till.pay()
     await rig.till.mine()
@@ -61,13 +62,13 @@ async def test_a_lost_state_topic_is_refused_when_the_streams_hold_records(rig: 
     client = AIOKafkaAdminClient(bootstrap_servers=rig.kafka)
     await client.start()
     try:
-        await client.delete_topics([rig.topics.state])
+        await client.delete_topics([getattr(rig.topics, lost)])
     finally:
         await client.close()
     await rig.ensure_topics()
     code, out = await refusal(rig, "run")
     assert code == 2
-    assert "the state topic was lost" in out
+    assert said in out
     assert await rig.events() == before
 
 

@@ -218,6 +218,7 @@ class LedgerProcess(Process):
     def __init__(self, world: World, name: str) -> None:
         self.stop_event = asyncio.Event()
         self.sessions: list[Session] = []
+        self._numbers = 0
         self.consumers: list[SimConsumer] = []
         self.trouble = Trouble()
         self.observer = _LedgerObserver(world)
@@ -253,7 +254,10 @@ class LedgerProcess(Process):
     async def session(self) -> Session:
         """A connection to PostgreSQL."""
         world = self.world
-        opened: Session = await Session.open(world.database, self.gate, world.faults, world.pick, self.trouble)
+        self._numbers += 1
+        opened: Session = await Session.open(
+            world.database, self.gate, world.faults, world.pick, self.trouble, self._numbers
+        )
         self.sessions.append(opened)
         return opened
 

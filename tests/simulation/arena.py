@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Final
 
+import asyncpg
 import psycopg
 import structlog
 
@@ -58,11 +59,13 @@ class Arena:
     def __init__(self, admin_url: str) -> None:
         self._admin_url = admin_url
         self._loop = VirtualLoop()
+        self._loop.set_exception_handler(self._unseen)
         self._stack = contextlib.ExitStack()
         self._chain_ids = itertools.count(FIRST_CHAIN_ID)
         self._telemetry = telemetry.start(service="simulation", instance="simulation", chain="sim")
         self._database: Database | None = None
         self._used = 0
+        self._world: World | None = None
         self.counts: Counter[str] = Counter()
 
     def __enter__(self) -> Arena:
@@ -90,7 +93,7 @@ class Arena:
         chain_id = next(self._chain_ids)
         topics = Topics(chain="sim", prefix=f"c{chain_id}.")
         registry = registry_of(chain_id)
-        world = World(
+        self._world = world = World(
             seed,
             loop=self._loop,
             database=self._database,
@@ -114,6 +117,14 @@ class Arena:
             for process in list(world.processes):
                 await process.kill()
         return world
+
+    def _unseen(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        """An error that nobody has asked for. Those of dropped connections and of killed processes are meant."""
+        exc = context.get("exception")
+        if isinstance(exc, asyncpg.PostgresError | asyncpg.InterfaceError | asyncio.CancelledError | OSError):
+            return
+        if self._world is not None:
+            self._world.faults.unexpected.append(f"{context.get('message')}: {exc!r}")
 
     def _clear(self) -> None:
         """Ends what a simulation left behind."""

@@ -12,7 +12,7 @@ import asyncio
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Final
 
 import asyncpg
@@ -35,8 +35,18 @@ class Physical:
     pid: int
     running: asyncio.Task[Any] | None = None
     blocked: bool = False  # the running statement waits for a lock
-    waited: bool = False  # it did, and that was counted
+    waited: bool = False  # it did: its answer has to wait for its turn
     in_tx: bool = False
+    statement: str = ""  # name of what runs
+    dead: bool = False  # its server process was ended; asyncpg may not know yet
+
+
+async def _connect(dsn: str, **settings: str) -> asyncpg.Connection:
+    """Without timers of its own: they would fire in virtual time."""
+    connected: asyncpg.Connection = await asyncpg.connect(
+        dsn, server_settings=SETTINGS | settings, max_cached_statement_lifetime=0
+    )
+    return connected
 
 
 class Database:
@@ -49,15 +59,14 @@ class Database:
         self._free: list[Physical] = []
         self._used: list[Physical] = []
         self._asking = asyncio.Lock()
-        self._released = False  # a db_tx has ended since somebody looked who waits
+        self._released = False  # something has ended since somebody looked who waits
         self._admin: asyncpg.Connection
         self.rival: Rival
 
     async def open(self) -> None:
         with self.loop.real():
-            self._admin = await asyncpg.connect(self._admin_dsn, server_settings=SETTINGS)
-            settings = SETTINGS | {"deadlock_timeout": "1min"}
-            self.rival = Rival(self, await asyncpg.connect(self._admin_dsn, server_settings=settings))
+            self._admin = await _connect(self._admin_dsn)
+            self.rival = Rival(self, await _connect(self._admin_dsn, deadlock_timeout="1min"))
 
     async def close(self) -> None:
         with self.loop.real():
@@ -76,7 +85,7 @@ class Database:
             physical = self._free.pop()
         else:
             with self.loop.real():
-                connection = await asyncpg.connect(self._writer_dsn, server_settings=SETTINGS, command_timeout=None)
+                connection = await _connect(self._writer_dsn)
                 physical = Physical(connection, connection.get_server_pid())
         self._used.append(physical)
         return physical
@@ -86,10 +95,12 @@ class Database:
         if physical not in self._used:
             return
         self._used.remove(physical)
+        physical.waited = False
         if physical.running is not None:
             await self.terminate(physical)
             return
-        if physical.connection.is_closed():
+        if physical.dead or physical.connection.is_closed():
+            physical.connection.terminate()
             return
         if physical.in_tx:
             await self.settled(physical.connection.execute("ROLLBACK"))
@@ -98,11 +109,22 @@ class Database:
 
     async def terminate(self, physical: Physical) -> None:
         """Ends the server's process behind a connection, and waits until it is gone."""
-        await self.settled(self.ask("execute", "SELECT pg_terminate_backend($1, 5000)", physical.pid))
+        physical.dead = True
+        await self.settled(self._terminate(physical.pid))
         if physical.running is not None:
             self._resume(physical)
 
-    async def run(self, physical: Physical, call: Callable[[], Awaitable[Any]], *, ends_tx: bool) -> Any:
+    async def _terminate(self, pid: int) -> None:
+        gone = not await self.ask("fetchval", "SELECT pg_terminate_backend($1)", pid)
+        while not gone:
+            gone = not await self.ask("fetchval", "SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid)
+
+    def alone(self, physical: Physical) -> bool:
+        """Whether no other db_tx is under way."""
+        others = (p for p in self._used if p is not physical and not p.dead)
+        return not any(p.in_tx or p.running is not None for p in others)
+
+    async def run(self, physical: Physical, call: Callable[[], Awaitable[Any]]) -> Any:
         """One statement. While it waits for a lock others go on."""
         self.loop.busy += 1
         physical.running = task = asyncio.ensure_future(call())
@@ -116,8 +138,7 @@ class Database:
                 await asyncio.wait({task})
             raise
         finally:
-            if ends_tx:
-                self._released = True
+            self._released = True  # any statement may: one that waited for a row and did not want it lets the next go
 
     async def describe(self) -> list[Any]:
         """What the server thinks our sessions do, for a failure's message."""
@@ -127,6 +148,11 @@ class Database:
         )
         ours = [(p.pid, p.running is not None, p.blocked, p.in_tx) for p in self._used]
         return [self.loop.busy, ours, *(tuple(row) for row in rows)]
+
+    @property
+    def blocked(self) -> set[str]:
+        """Names of statements that wait for a lock. Among two of one name PostgreSQL would choose who goes first."""
+        return {physical.statement for physical in self._used if physical.blocked}
 
     async def still_waiting(self) -> bool:
         """Locks were given back since the last look: whoever got one is waited for again. False when somebody did."""
@@ -162,7 +188,7 @@ class Database:
             task.exception()  # whoever asked may be dead
         if not physical.blocked:
             self.loop.busy -= 1
-        physical.running, physical.blocked, physical.waited = None, False, False
+        physical.running, physical.blocked = None, False
 
     def _resume(self, physical: Physical) -> None:
         if physical.blocked:
@@ -194,15 +220,17 @@ class Session:
     faults: Faults
     pick: random.Random
     trouble: Trouble
+    number: int  # within its process
     closed: bool = False
-    streams: list[int] = field(default_factory=list)
 
     @classmethod
-    async def open(cls, database: Database, gate: Gate, faults: Faults, pick: random.Random, trouble: Trouble) -> Any:
+    async def open(
+        cls, database: Database, gate: Gate, faults: Faults, pick: random.Random, trouble: Trouble, number: int
+    ) -> Any:
         await gate.wait("pg connect")
         if faults.happens("postgres: connection refused"):
             raise DatabaseUnavailable("Postgres cannot be reached")
-        return cls(database, await database.take(), gate, faults, pick, trouble)
+        return cls(database, await database.take(), gate, faults, pick, trouble, number)
 
     async def execute(self, sql: str, *args: Any) -> Any:
         return await self._run(sql, lambda: self.physical.connection.execute(sql, *args))
@@ -240,15 +268,22 @@ class Session:
             await self.database.give(self.physical)
 
     async def _run(self, sql: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        await self.gate.wait(f"pg {NAMES.get(sql, sql.split()[0] if ' ' not in sql else sql)}")
+        name = NAMES.get(sql, sql)
+        await self.gate.wait(f"pg{self.number} {name}")
+        self.physical.statement = name
         if self.closed:
             raise asyncpg.InterfaceError("connection is closed")
         if self.faults.happens("postgres: connection dropped"):
             await self.database.terminate(self.physical)
-        if sql == ADD_TO_BALANCES and self.physical.in_tx and self.trouble.kind and self.faults.on:
+        troubled = sql == ADD_TO_BALANCES and self.physical.in_tx and self.trouble.kind and self.faults.on
+        if troubled and self.database.alone(self.physical):
             return await self._in_trouble(call)
-        ends = sql in ("COMMIT", "ROLLBACK") or not self.physical.in_tx
-        result = await self.database.run(self.physical, call, ends_tx=ends)
+        try:
+            result = await self.database.run(self.physical, call)
+        finally:
+            if self.physical.waited:
+                self.physical.waited = False
+                await self.gate.wait(f"pg{self.number} gets its lock")
         if sql == "COMMIT":
             self.physical.in_tx = False
             if self.faults.happens("postgres: connection dropped after the commit"):
@@ -266,7 +301,8 @@ class Session:
             )
             rival = database.rival if await database.rival.prepare(kind, stage) else None
         try:
-            return await database.run(self.physical, call, ends_tx=False)
+            with database.loop.real():  # nobody else holds a lock: it ends by itself
+                return await call()
         except asyncpg.DeadlockDetectedError:
             self.faults.count("postgres: deadlock")
             raise
@@ -338,6 +374,6 @@ class _DbTx(AbstractAsyncContextManager[None]):
         if exc is None:
             await session.execute("COMMIT")
             return
-        if session.gate.open and not session.physical.connection.is_closed() and session.physical.in_tx:
+        if session.gate.open and not session.physical.dead and session.physical.in_tx:
             await session.execute("ROLLBACK")
             session.physical.in_tx = False

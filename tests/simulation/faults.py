@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 CHANCES: Final[dict[str, float]] = {
@@ -74,8 +75,9 @@ STEPS: Final = (
 class Faults:
     """Decides and counts. ``on`` is False while the world settles."""
 
-    def __init__(self, pick: random.Random) -> None:
+    def __init__(self, pick: random.Random, trace: Callable[[str], None]) -> None:
         self._pick = pick
+        self._trace = trace
         self.on = True
         self.counts: Counter[str] = Counter()
         self.unexpected: list[str] = []  # what must never be; looked at after every step
@@ -85,12 +87,14 @@ class Faults:
         if not self.on or self._pick.random() >= CHANCES[name]:
             return False
         self.counts[name] += 1
+        self._trace(f"! {name}")
         return True
 
     def count(self, name: str) -> None:
         """Something from STEPS has happened."""
         assert name in STEPS, name
         self.counts[name] += 1
+        self._trace(f"! {name}")
 
 
 def all_names() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-STUCK_AFTER_S: Final = 0.03
+STUCK_AFTER_S: Final = 0.01
 """Real seconds after which a statement that has not answered is suspected to wait for a lock."""
 BEGIN_S: Final = 1_000_000.0
 

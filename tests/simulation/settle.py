@@ -16,7 +16,7 @@ from tests.simulation.checks import demand
 from tests.simulation.kafka import committed
 from tests.simulation.world import World
 
-ROUNDS_MAX: Final = 6_000
+ROUNDS_MAX: Final = 3_000
 
 BALANCES: Final = """
 SELECT a.code, encode(s.address, 'hex') AS token, (b.debits - b.credits)::TEXT AS latest,
@@ -75,7 +75,8 @@ async def settle(world: World) -> None:
         if isinstance(process, LedgerProcess):
             process.trouble.kind = ""
     world.broker.finish()
-    for round_number in range(ROUNDS_MAX):
+    idle_rounds = 0
+    for _ in range(ROUNDS_MAX):
         await world.quiet()
         _keep_alive(world)
         moved = False
@@ -85,7 +86,8 @@ async def settle(world: World) -> None:
                 await world.quiet()
         if not moved:
             world.broker.finish()
-            if round_number % 4 == 0 and await _at_rest(world):
+            idle_rounds += 1
+            if idle_rounds % 4 == 0 and await _at_rest(world):
                 break
             world.loop.jump(60.0)
     else:

@@ -48,3 +48,9 @@ def test_every_history_ends_with_books_that_equal_the_chain(arena: Arena) -> Non
     for name in all_names():
         print(f"{arena.counts[name]:8}  {name}")
     assert [name for name in all_names() if not arena.counts[name]] == []
+
+
+def test_a_seed_gives_the_same_history_again(arena: Arena) -> None:
+    first = {seed: arena.run(seed, 150).digest for seed in (31, 32, 33)}
+    assert {seed: arena.run(seed, 150).digest for seed in (33, 31, 32)} == first
+    assert len(set(first.values())) == 3

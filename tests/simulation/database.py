@@ -25,6 +25,10 @@ from tests.simulation.loop import Gate, VirtualLoop
 NAMES: Final = {sql: name for file in ("batch", "streams", "promotion") for name, sql in statements(file).items()}
 SETTINGS: Final = {"application_name": "simulation", "timezone": "UTC", "jit": "off"}
 ADD_TO_BALANCES: Final = statements("batch")["add_to_balances"]
+ONCE_A_TX: Final = frozenset(
+    ("claim", "advance", "add_assets", "add_accounts", "add_balances", "add_to_balances", "promote", "lock_head")
+)
+"""Statements that wait for rows, and that a db_tx has behind it when it holds those rows."""
 
 
 @dataclass(eq=False, slots=True)
@@ -152,7 +156,7 @@ class Database:
     @property
     def blocked(self) -> set[str]:
         """Names of statements that wait for a lock. Among two of one name PostgreSQL would choose who goes first."""
-        return {physical.statement for physical in self._used if physical.blocked}
+        return {physical.statement for physical in self._used if physical.blocked} & ONCE_A_TX
 
     async def still_waiting(self) -> bool:
         """Locks were given back since the last look: whoever got one is waited for again. False when somebody did."""

@@ -35,6 +35,7 @@ SEQ_BITS: Final = 44
 """Bits of stream_seq in an entry_id; the rest is stream_no."""
 
 NUL_ESCAPE: Final = b"\\u0000"
+FOREIGN: Final = "the indexer does not write that: find who else writes to this topic, or which version is newer"
 INCIDENT_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 """People type it, so it needs no quoting in a shell."""
 
@@ -154,7 +155,7 @@ def scan(records: Sequence[Record], position: Position, *, chain_id: int, kind: 
         if fault is None:
             op = headers.get("op", b"").decode("utf-8", "replace")
             read = _READERS[kind].get(op)
-            fault = None if read else f"op {op[:40]!r} is not one of {', '.join(_READERS[kind])}"
+            fault = None if read else f"op {op[:40]!r} is not one of {', '.join(_READERS[kind])}; {FOREIGN}"
         if fault is not None:
             stop = Stop(offset=offset, reason=fault)
             break
@@ -179,19 +180,25 @@ def entry_id(stream_no: int, seq: int) -> int:
 
 
 def _position_fault(headers: dict[str, bytes], stream_id: str | None, seq: int, chain_id: bytes) -> str | None:
-    """Why this record cannot be the next one of the stream; None when it is."""
+    """Why this record cannot be the next one of the stream, and what to do; None when it is."""
     number = headers.get("stream_seq", b"")
     identity = headers.get("stream_id", b"")
     if headers.get("chain_id") != chain_id:
-        return f"header chain_id is {headers.get('chain_id')!r}, expected {chain_id!r}"
+        return f"header chain_id is {headers.get('chain_id')!r}, expected {chain_id!r}; {FOREIGN}"
     if not identity or len(identity) > 200 or not identity.isascii():
-        return f"header stream_id is {identity[:40]!r}"
+        return f"header stream_id is {identity[:40]!r}; {FOREIGN}"
     if not number.isdigit() or len(number) > 18:
-        return f"header stream_seq is {number[:40]!r}"
+        return f"header stream_seq is {number[:40]!r}; {FOREIGN}"
     if stream_id is not None and identity.decode() != stream_id:
-        return f"the stream was {stream_id}, this record is of stream {identity.decode()}: the topic was made again"
+        return (
+            f"the stream was {stream_id}, this record is of stream {identity.decode()}: the topic was made again; "
+            "restore the old topic, or fold the new one into a new database"
+        )
     if int(number) != seq + 1:
-        return f"stream_seq is {int(number)}, expected {seq + 1}: records are missing or were repeated"
+        return (
+            f"stream_seq is {int(number)}, expected {seq + 1}: records are missing or were repeated; find who deletes "
+            "from this topic or writes to it beside the indexer, then restore it or rebuild the books from a whole one"
+        )
     return None
 
 

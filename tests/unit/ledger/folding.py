@@ -37,7 +37,7 @@ def make_observer(lag_max_s: float = 10.0) -> Observer:
 async def make_worker(shelf: Shelf, *, registry: Any = None, batch_records_max: int = 4_000) -> Worker:
     store = FakeStore(shelf)
     return Worker(
-        await store.claim(Partition("events", 0), "test", held_before=False),
+        await store.claim(Partition("events", 0), "elsewhere", held_before=False),
         chain_id=CHAIN_ID,
         store=store,
         registry=registry or StaticRegistry(),

@@ -36,6 +36,7 @@ class Stage:
         self.failures: deque[Exception] = deque()  # of opening a store
         self.stops: deque[Exception] = deque()  # of writing down a stop
         self.polls: deque[Exception] = deque()  # instead of a poll
+        self.taken_over_at: int | None = None  # record from which on another instance folds for a while
         self.starts = 0
         self.sought: list[int] = []
         self.hand_out_unclaimed = False
@@ -123,6 +124,7 @@ class FakeConsumer(ConsumerPort):
 
     async def start(self, listener: Listener) -> None:
         self.stage.start()
+        self.listener = listener
         self.paused = False
         await listener.assigned([HERE])
 
@@ -132,6 +134,8 @@ class FakeConsumer(ConsumerPort):
         stage = self.stage
         if stage.polls:
             raise stage.polls.popleft()
+        if stage.taken_over_at is not None and stage.position > stage.taken_over_at:
+            await self._rebalanced()
         if self.paused and not stage.hand_out_unclaimed:
             return {}
         if stage.sought[-1:] < [stage.begins_at]:
@@ -139,6 +143,14 @@ class FakeConsumer(ConsumerPort):
         records = stage.story.records[stage.position : stage.position + 7]
         stage.position += len(records)
         return {HERE: records} if records else {}
+
+    async def _rebalanced(self) -> None:
+        """Another instance has the partition, folds some of it and gives it back."""
+        stage, self.stage.taken_over_at = self.stage, None
+        await self.listener.revoked([HERE])
+        done = stage.shelf.state.position.stream_seq
+        await fold_into(stage.shelf, [stage.story.records[: done + 20]])
+        await self.listener.assigned([HERE])
 
     def seek(self, partition: Partition, offset: int) -> bool:
         assert partition == HERE
@@ -184,6 +196,17 @@ async def test_records_that_come_before_the_claim_are_discarded_not_judged() -> 
     await stage.run_until(stage.complete)
     assert stage.shelf.stopped is None
     assert stage.shelf.digest() == await expected(stage.story)
+
+
+async def test_a_partition_that_comes_back_begins_where_the_other_instance_stopped() -> None:
+    """Nothing of before the rebalance is carried on."""
+    stage = Stage(random_story(42))
+    stage.taken_over_at = 40
+    await stage.run_until(stage.complete)
+    assert stage.shelf.digest() == await expected(stage.story)
+    assert stage.starts == 1
+    first, second = stage.sought
+    assert first == 0 < second
 
 
 async def test_a_broker_that_fails_is_joined_again() -> None:

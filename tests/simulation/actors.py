@@ -113,7 +113,7 @@ class _LedgerObserver(LedgerObserver):
     def stopped(self, claim: Claim, reason: str) -> None:
         super().stopped(claim, reason)
         self.has_stopped = True
-        self._world.stops += 1
+        self._world.stops.append(reason)
         self._world.trace(f"{claim.kind}/{claim.partition.number} stopped: {' '.join(reason.split(' ')[:4])}")
 
 

@@ -72,7 +72,7 @@ class World:
         self.nodes = [SimNode(f"node-{i}", self.chain, self.faults) for i in range(NODES)]
         self.observer = Observer(self.broker, topics, self.chain)
         self.processes: list[Process] = []
-        self.stops = 0
+        self.stops: list[str] = []  # why partitions were stopped
         self.stalled = 0  # steps without finality
         self._started = 0
 
@@ -107,7 +107,7 @@ class World:
         if self.faults.unexpected:
             raise Inconsistent("; ".join(self.faults.unexpected))
         causes = self.faults.counts["kafka: poll skips records"] + self.faults.counts["kafka: offset out of range"]
-        demand(self.stops <= causes, f"a partition stopped without a cause: {self.stops} stops, {causes} causes")
+        demand(len(self.stops) <= causes, f"a partition stopped without a cause, after {causes} causes: {self.stops}")
 
     # processes
 

@@ -85,7 +85,7 @@ class StorePort(Protocol):
         ...
 
     async def stop(self, claim: Claim, stop: Stop) -> None:
-        """Writes down why the partition stopped. Raises DatabaseUnavailable."""
+        """Writes down why the partition stopped. Raises DatabaseUnavailable, Fenced when it is not ours any more."""
         ...
 
     async def accepted(self, incidents: Collection[str]) -> frozenset[str]:

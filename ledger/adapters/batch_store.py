@@ -154,9 +154,11 @@ class BatchStore:
     async def stop(self, claim: Claim, stop: Stop) -> None:
         """See StorePort."""
         with translated("a stop cannot be written down"):
-            await self._connection.execute(
+            stopped = await self._connection.fetchval(
                 STREAMS["stop"], claim.stream_no, claim.epoch, stop.reason[:2000], stop.offset, stop.incident
             )
+            if stopped is None:  # what it was judged by may be the work of whoever has the partition now
+                raise await self._fenced(claim)
 
     async def maintain(self) -> None:
         """See StorePort."""
@@ -220,10 +222,14 @@ class BatchStore:
             *_mark_values(mark),
         )
         if moved is None:
-            row = await self._connection.fetchrow(STREAMS["epoch"], claim.stream_no)
-            other = row is not None and row["epoch"] != claim.epoch
-            by = (row["owner"] or "somebody else") if row is not None and other else None
-            raise Fenced(f"stream {claim.stream_no} is not where we left it" + (f": {by} has it" if by else ""), by=by)
+            raise await self._fenced(claim)
+
+    async def _fenced(self, claim: Claim) -> Fenced:
+        """Why the stream's row is not what we hold."""
+        row = await self._connection.fetchrow(STREAMS["epoch"], claim.stream_no)
+        other = row is not None and row["epoch"] != claim.epoch
+        by = (row["owner"] or "somebody else") if row is not None and other else None
+        return Fenced(f"stream {claim.stream_no} is not where we left it" + (f": {by} has it" if by else ""), by=by)
 
     async def _final_number(self, folded: Folded) -> int:
         """Through which block entries count as final at once. Only a batch that holds the lock may ask."""

@@ -122,10 +122,11 @@ WHERE stream_no = $1 AND epoch = $2 AND next_offset = $3
 RETURNING stream_no;
 
 -- name: stop
--- Writes down why a partition does not go on, if it is still ours.
+-- Writes down why a partition does not go on, if it is still ours. No row: fenced.
 UPDATE ledger.stream
 SET stopped_reason = $3, stopped_offset = $4, stopped_incident = $5, stopped_at = now()
-WHERE stream_no = $1 AND epoch = $2;
+WHERE stream_no = $1 AND epoch = $2
+RETURNING stream_no;
 
 -- name: add_registry
 -- Remembers a version of a description.

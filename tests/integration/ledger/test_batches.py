@@ -165,6 +165,23 @@ async def test_a_zombie_writer_cannot_commit(books: Books) -> None:
     assert len(await books.balances()) == 2
 
 
+async def test_a_zombie_does_not_stop_by_what_its_successor_did(books: Books) -> None:
+    """It cannot know whether what it misses was folded by somebody else: it is fenced, and nobody is alarmed."""
+    story = Story()
+    story.block(deposit(1, 100))
+    zombie, successor = await books.worker(), await books.worker()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(zombie.run())
+        group.create_task(successor.run())
+        await zombie.feed(story.records[1:])
+        await zombie.settled()
+        await successor.close(timeout_s=5)
+        await zombie.close(timeout_s=5)
+    assert zombie.ended is not None
+    assert zombie.ended.how == "fenced"
+    assert not any("stopped" in reason for reason in books.observer.readiness().reasons)
+
+
 async def test_a_writer_whose_position_is_old_cannot_commit(books: Books) -> None:
     """The epoch is ours, but the offset is not where we left it: an earlier commit of ours had succeeded."""
     story = Story()

@@ -139,7 +139,8 @@ class FakeStore(StorePort):
         shelf.batches += 1
 
     async def stop(self, claim: Claim, stop: Stop) -> None:
-        del claim
+        if claim.epoch != self.shelf.epoch:
+            raise Fenced("another writer", by="somebody")
         self.shelf.stopped = (stop.reason, stop.offset)
 
     async def accepted(self, incidents: Collection[str]) -> frozenset[str]:

@@ -336,12 +336,15 @@ async def _taken_over(
     """Waits for the lease, starts the producer, reads the state behind the barrier."""
     await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
     await publisher.open()
-    loaded = await read_state(
-        state, plan.topics.state, to_the_very_end=True, parts_bytes_max=plan.unfinalized_bytes_max
-    )
+    loaded = await _state_behind_barrier(plan, state)
     if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
         raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
     return loaded
+
+
+async def _state_behind_barrier(plan: ChainPlan, state: StatePort) -> LoadedState:
+    """Every kafka_tx of older producers is decided, and counts."""
+    return await read_state(state, plan.topics.state, to_the_very_end=True, parts_bytes_max=plan.unfinalized_bytes_max)
 
 
 async def _wait_for_lease(
@@ -373,6 +376,8 @@ async def _owner_now(plan: ChainPlan, state: StatePort) -> Owner | None:
 async def _refuse_lost_state(plan: ChainPlan, state: StatePort) -> None:
     for topic in (plan.topics.events, plan.topics.final, plan.topics.rejected):
         if await state.any_records(topic, plan.partitions):
+            if (await _state_behind_barrier(plan, state)).cursor is not None:
+                raise Fenced("another instance began the streams in between")
             raise StateRefused(
                 f"{plan.topics.state} holds no cursor, but {topic} holds records: the state topic was lost. "
                 "Publishing from the start would double every event. Restore it, or start new streams with another "

@@ -247,7 +247,10 @@ class SimConsumer:
 
     def _fall_out_of_range(self, partition: Partition) -> None:
         position = self._positions.get(partition)
-        if position and partition not in self._paused and self._faults.happens("kafka: offset out of range"):
+        if position is None or partition in self._paused:
+            return
+        beyond = position > self._broker.log(*partition).end
+        if beyond or (position and self._faults.happens("kafka: offset out of range")):
             raise OffsetsLost({partition: position})
 
     def _fetch(self, partition: Partition) -> Sequence[Entry]:

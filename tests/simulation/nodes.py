@@ -151,7 +151,9 @@ class NodeClient:
         if node.silent > 0 and found:
             node.silent -= 1
             node.faults.count("node omits logs though the bloom has them")
-            return []
+            if node.silent % 2:
+                return []
+            return [log for log in found if log.address != found[0].address]
         return found
 
     async def logs_from_receipts(self, header: Header, wanted: LogFilter) -> list[PlacedLog]:

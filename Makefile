@@ -103,8 +103,9 @@ format: setup ## let ruff format and fix
 	@$(PYTHON_VENV) -m ruff format .
 	@$(PYTHON_VENV) -m ruff check --fix .
 
-contracts: setup ## compile the Solidity contracts (npm's solc) into contracts/abi
+contracts: setup ## compile our Solidity contracts and Chainlink's (npm's solc) into contracts/abi
 	@$(PYTHON_VENV) -m contracts.solidity.build
+	@$(PYTHON_VENV) -m contracts.solidity.chainlink
 
 schema: setup ## write the JSON Schemas and the AsyncAPI document again
 	@$(PYTHON_VENV) -m contracts.schemas

@@ -58,12 +58,12 @@ def node_folder() -> Path:
 def compile_sources(node_dir: Path) -> dict[Path, str]:
     """Compiles everything; returns the text of every file to be written, by path. Raises CompileError, ToolMissing."""
     for package, version in (("solc", SOLC_VERSION), ("@openzeppelin/contracts", OPENZEPPELIN_VERSION)):
-        _require_package(node_dir, package, version)
+        require_package(node_dir / "node_modules", package, version)
     own = {path.relative_to(SOURCES).as_posix(): path for path in sorted(SOURCES.rglob("*.sol"))}
     sources: dict[str, Any] = {name: {"content": path.read_text("utf-8")} for name, path in own.items()}
     openzeppelin = node_dir / "node_modules" / ERC20_SOURCE
     sources[ERC20_SOURCE] = {"content": openzeppelin.read_text("utf-8")}
-    answer = _run_solc(node_dir, {"language": "Solidity", "sources": sources, "settings": SETTINGS})
+    answer = run_solc(node_dir, {"language": "Solidity", "sources": sources, "settings": SETTINGS})
     problems = [problem["formattedMessage"] for problem in answer["output"].get("errors", [])]
     if problems:  # warnings too
         raise CompileError("\n".join(problems))
@@ -110,21 +110,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _require_package(node_dir: Path, package: str, version: str) -> None:
-    description = node_dir / "node_modules" / package / "package.json"
+def require_package(folder: Path, package: str, version: str) -> None:
+    """Raises ToolMissing unless the folder has the package in this version."""
+    description = folder / package / "package.json"
     if not description.exists():
-        raise ToolMissing(f"npm package {package} {version} is not in {node_dir / 'node_modules'}; run `make setup`")
+        raise ToolMissing(f"npm package {package} {version} is not in {folder}; run `make setup`")
     found = json.loads(description.read_bytes())["version"]
     if found != version:
         raise ToolMissing(f"npm package {package} is {found}, {version} is pinned; run `make setup`")
 
 
-def _run_solc(node_dir: Path, standard_json: Mapping[str, Any]) -> dict[str, Any]:
+def run_solc(
+    node_dir: Path, standard_json: Mapping[str, Any], *, solc: str = "solc", imports: Path | None = None
+) -> dict[str, Any]:
+    """The compiler's version and its standard-JSON output. ``imports`` are read there, by default in node_modules.
+
+    Raises ToolMissing, CompileError.
+    """
     node = shutil.which("node")
     if node is None:
         raise ToolMissing("`node` is not on the PATH; run `make setup` or install Node.js 18 or newer")
     run = subprocess.run(  # noqa: S603 -- our own script, no shell
-        [node, str(SOURCES / "compile.mjs"), str(node_dir)],
+        [node, str(SOURCES / "compile.mjs"), str(node_dir), solc, str(imports or node_dir / "node_modules")],
         input=json.dumps(standard_json),
         capture_output=True,
         text=True,

@@ -27,6 +27,11 @@ class Layout:
         return self.root / "node" / "node_modules"
 
     @property
+    def chainlink_sources(self) -> Path:
+        """Chainlink's npm package, as ``@chainlink/contracts`` below this."""
+        return self.root / "node" / "chainlink"
+
+    @property
     def run(self) -> Path:
         """Pid files and logs of ``make up``."""
         return self.root / "run"

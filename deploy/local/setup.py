@@ -1,4 +1,4 @@
-"""The second half of ``make setup``: Kafka's jars, anvil, the Solidity compiler and OpenZeppelin, below ``.local/``.
+"""The second half of ``make setup``: Kafka's jars, anvil, Solidity compilers and contracts, below ``.local/``.
 
 Each step has a stamp with the checksum of what it was made from: a step whose stamp holds is skipped, a step that was
 cut short has none and starts again. Every download is tried a few times. The first half, ``.venv``, is
@@ -16,13 +16,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from deploy.local import toolchain
+from deploy.local import npm_package, toolchain
 from deploy.local.failure import LocalError
 from deploy.local.native.anvil import find_binary
 from deploy.local.paths import SOURCES, Layout
 
 ATTEMPTS: Final = 4
 ATTEMPT_TIMEOUT_S: Final = 600.0
+CHAINLINK_PIN: Final = SOURCES / "node" / "chainlink.json"
 DEPENDENCY_PLUGIN: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
 Say = Callable[[str], None]
@@ -60,6 +61,16 @@ def steps(layout: Layout, say: Say) -> list[Step]:
             sources=node,
             present=lambda: (layout.node_modules / "solc" / "package.json").exists(),
             run=lambda: _fetch_node(node, layout.node_modules, say),
+        ),
+        Step(
+            name="Chainlink's contracts (npm)",
+            sources=(CHAINLINK_PIN,),
+            present=lambda: layout.chainlink_sources.is_dir(),
+            run=lambda: npm_package.fetch(
+                npm_package.Pin.read(CHAINLINK_PIN),
+                layout.chainlink_sources,
+                lambda command, folder: _attempt(command, folder, say),
+            ),
         ),
     ]
 

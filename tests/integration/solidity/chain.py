@@ -17,9 +17,10 @@ from urllib.parse import urlsplit
 from eth_abi.abi import decode, encode
 from eth_hash.auto import keccak
 
-from contracts.solidity.artifacts import load
+from contracts.solidity.artifacts import Artifact, load
 
 GAS = 5_000_000
+GAS_TO_DEPLOY = 10_000_000
 NATIVE = "0x" + "00" * 20
 
 
@@ -56,6 +57,7 @@ class Node:
     """One anvil."""
 
     def __init__(self, http_url: str) -> None:
+        self.url = http_url
         self._http = http.client.HTTPConnection(urlsplit(http_url).netloc, timeout=30)
         self._contracts: dict[str, Contract] = {}
         self.accounts: list[str] = self.rpc("eth_accounts")
@@ -79,11 +81,13 @@ class Node:
                 raise RpcError(answers[number]["error"])
         return [answers[number]["result"] for number in range(len(body))]
 
-    def deploy(self, name: str, *args: Any, sender: str | None = None) -> Contract:
-        artifact = load(name)
+    def deploy(self, name: str | Artifact, *args: Any, sender: str | None = None) -> Contract:
+        """A contract of ours by its name, or any other by its artifact."""
+        artifact = load(name) if isinstance(name, str) else name
         inputs = [entry for item in artifact.abi if item["type"] == "constructor" for entry in item["inputs"]]
         data = artifact.bytecode + encode(_types(inputs), args).hex()
-        receipt = self.transact({"from": sender or self.accounts[0], "data": data})
+        tx = {"from": sender or self.accounts[0], "data": data, "gas": hex(GAS_TO_DEPLOY)}
+        receipt = self.transact(tx)
         contract = Contract(node=self, address=receipt["contractAddress"].lower(), abi=artifact.abi)
         self._contracts[contract.address] = contract
         return contract
@@ -193,7 +197,7 @@ class Contract:
         values = decode(_types(plain), bytes.fromhex(log["data"][2:]))
         args = {entry["name"]: _plain(value) for entry, value in zip(plain, values, strict=True)}
         for entry, topic in zip(indexed, log["topics"][1:], strict=True):
-            args[entry["name"]] = _plain(decode([entry["type"]], bytes.fromhex(topic[2:]))[0])
+            args[entry["name"]] = _plain(decode(_types([entry]), bytes.fromhex(topic[2:]))[0])
         return Log(address=self.address, name=item["name"], args=args)
 
     def _tx(self, function: str, args: Sequence[Any], *, sender: str, value: int) -> dict[str, Any]:
@@ -211,7 +215,14 @@ def _hash(item: dict[str, Any]) -> bytes:
 
 
 def _types(entries: Sequence[dict[str, Any]]) -> list[str]:
-    return [entry["type"] for entry in entries]
+    return [_type(entry) for entry in entries]
+
+
+def _type(entry: dict[str, Any]) -> str:
+    """As in a signature: a tuple is its components in parentheses."""
+    if not entry["type"].startswith("tuple"):
+        return str(entry["type"])
+    return f"({','.join(_types(entry['components']))}){entry['type'].removeprefix('tuple')}"
 
 
 def _plain(value: Any) -> Any:

@@ -135,7 +135,8 @@ class ReconcileEntry(Model):
     )
     returns: AbiName | None = Field(default=None, description="which output, by name; needed when there are several")
     asset: str | None = Field(
-        default=None, description="the asset spoken of when no argument is {asset}: native or an address"
+        default=None,
+        description="the asset spoken of when no argument is {asset}: native or an address; `each` skips other assets",
     )
     asset_getter: AbiName | None = Field(
         default=None, description="or the view function without arguments that returns its address"
@@ -147,6 +148,10 @@ class ReconcileEntry(Model):
         default=None, description="the sum over all accounts of these forms; * is any segment"
     )
     count: Literal["contract_seq"] | None = Field(default=None, description="the last contract_seq that was folded")
+    refused_is_zero: bool = Field(
+        default=False,
+        description="with `each`: a call that the contract refuses counts as 0 (it forgets accounts that are closed)",
+    )
 
     @model_validator(mode="after")
     def _one_comparison(self) -> ReconcileEntry:
@@ -155,6 +160,8 @@ class ReconcileEntry(Model):
             raise ValueError(f"needs exactly one of each, sum, count; has {', '.join(given) or 'none'}")
         if self.asset is not None and self.asset_getter is not None:
             raise ValueError("needs one of asset, asset_getter; has both")
+        if self.refused_is_zero and self.each is None:
+            raise ValueError("has refused_is_zero without each; remove it")
         return self
 
 

@@ -3,7 +3,8 @@
 One ``Check`` is one comparison of ledger balances with one view function at one block:
 
 ``each``   one call for every ledger account (and asset) whose code has the form ``accounts[0]``; names captured in the
-           code are arguments of the call. The account's balance on its normal side must equal the answer.
+           code are arguments of the call. The account's balance on its normal side must equal the answer. Where the
+           check speaks of one asset, accounts in other assets are not asked about.
 ``sum``    one call per asset; the sum of the balances of all accounts that have one of the forms must equal the answer.
 ``count``  one call; the last ``contract_seq`` of the contract's events must equal the answer.
 """
@@ -69,6 +70,7 @@ class Check:
         None  # lower-case address of the one asset that is spoken of; the zero address is the native coin
     )
     asset_function: AbiFunction | None = None  # or the function that returns it
+    refused_is_zero: bool = False  # whether a call that the contract refuses counts as 0
 
     @property
     def per_asset(self) -> bool:
@@ -137,6 +139,7 @@ def make_check(abi: Abi, entry: ReconcileEntry, *, book: str) -> Check:
         accounts=patterns,
         asset=NATIVE_ADDRESS if entry.asset == "native" else entry.asset,
         asset_function=asset_function,
+        refused_is_zero=entry.refused_is_zero,
     )
 
 

@@ -155,7 +155,7 @@ def _check(
         ask = _Asking(contract=contract, check=check, addresses=addresses, chain_id=chain_id)
         match check.compare:
             case "each":
-                yield from ask.each(balances)
+                yield from ask.each(balances, assets_named.get((document.contract, check.name)))
             case "sum":
                 yield from ask.sums(balances, assets_named.get((document.contract, check.name)))
             case "count":
@@ -171,9 +171,12 @@ class _Asking:
     addresses: tuple[str, ...]
     chain_id: int
 
-    def each(self, balances: Sequence[AccountBalance]) -> Iterable[Question]:
+    def each(self, balances: Sequence[AccountBalance], named: str | None) -> Iterable[Question]:
         (pattern,) = self.check.accounts
+        only = self.check.asset or named
         for balance in balances:
+            if only is not None and balance.asset != asset_id(self.chain_id, only):
+                continue
             captured = pattern.match(balance.code, address=self.addresses[0])
             if captured is not None:
                 yield self._question("claim", balance.code, balance.asset, balance.balance, captured)

@@ -103,3 +103,8 @@ def test_an_asset_may_come_from_a_getter_or_a_constant() -> None:
     assert (
         make_check(ABI, ReconcileEntry.model_validate(entry | {"asset": "native"}), book="b").asset == "0x" + "00" * 20
     )
+
+
+def test_a_refused_call_counts_as_zero_for_single_accounts_only() -> None:
+    with pytest.raises(ValueError, match="refused_is_zero without each"):
+        ReconcileEntry(getter="total", asset="native", sum=["liabilities:b:account:*:-"], refused_is_zero=True)

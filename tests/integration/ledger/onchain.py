@@ -15,25 +15,23 @@ from tests.unit.ledger.story import CHAIN_ID, SHIPPED, Story
 RICH = 10**24
 
 
-@dataclass(slots=True)
-class World:
-    """``owner`` has money and an allowance for the vault."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Narrator:
+    """Tells what happened on a chain, as far as the registry knows these addresses."""
 
     node: Node
-    vault: Contract
-    token: Contract
-    owner: str
     registry: Registry
+    addresses: tuple[str, ...]
 
     def story(self) -> Story:
         """Everything that ever happened, final at the head."""
         story = Story()
-        wanted = {"fromBlock": "0x0", "toBlock": "latest", "address": [self.vault.address, self.token.address]}
-        logs = self.node.rpc("eth_getLogs", wanted)
-        decoded = [(log, found) for log in logs if (found := self._decoded(log)) is not None]
-        last = {log["transactionHash"]: i for i, (log, _) in enumerate(decoded)}
-        for i, (log, (codec, value)) in enumerate(decoded):
-            story.put(self._event(log, codec, value, closes_tx=last[log["transactionHash"]] == i))
+        logs = self.node.rpc("eth_getLogs", {"fromBlock": "0x0", "toBlock": "latest", "address": list(self.addresses)})
+        decoded = [(log, *found) for log in logs if (found := self._decoded(log)) is not None]
+        last = {(log["transactionHash"], value.book): i for i, (log, _, value) in enumerate(decoded)}
+        for i, (log, codec, value) in enumerate(decoded):
+            closes_tx = last[log["transactionHash"], value.book] == i
+            story.put(self._event(log, codec, value, closes_tx=closes_tx))
         head = self.node.rpc("eth_getBlockByNumber", "latest", False)
         ref = BlockRef(number=int(head["number"], 16), hash=head["hash"])
         story.put(
@@ -75,6 +73,21 @@ class World:
             contract_seq=value.contract_seq,
             closes_tx=closes_tx,
         )
+
+
+@dataclass(slots=True)
+class World:
+    """``owner`` has money and an allowance for the vault."""
+
+    node: Node
+    vault: Contract
+    token: Contract
+    owner: str
+    registry: Registry
+
+    def story(self) -> Story:
+        addresses = (self.vault.address, self.token.address)
+        return Narrator(node=self.node, registry=self.registry, addresses=addresses).story()
 
 
 def build(node: Node, folder: Path) -> World:

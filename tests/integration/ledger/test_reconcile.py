@@ -14,7 +14,7 @@ import pytest
 from contracts.posting import PostingRules
 from ledger.adapters.registry import store_descriptions
 from tests.integration.ledger.database import Books, Database
-from tests.integration.ledger.onchain import World, build
+from tests.integration.ledger.onchain import Narrator, World, build
 from tests.integration.ledger.service import Service
 from tests.integration.solidity.chain import NATIVE, Node
 from tests.services import AnvilFactory
@@ -29,7 +29,7 @@ async def world_on(anvil: AnvilFactory, folder: Path) -> AsyncIterator[tuple[Wor
         yield await asyncio.to_thread(build, node, folder), running.http_url
 
 
-async def booked(world: World, database: Database) -> Books:
+async def booked(world: World | Narrator, database: Database) -> Books:
     """Folds everything that has happened, from the beginning, into an empty or already folded database."""
     books = Books(database)
     await books.set_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,8 +39,8 @@ tokens:
 
 
 def registry_folder(folder: Path, files: Mapping[str, str] | None = None) -> Path:
-    """A folder with ``abi/`` (from signatures) and ``registry/`` with these files; the shipped ones by default."""
-    (folder / "abi").mkdir()
+    """A folder with ``abi/`` (ours from signatures) and ``registry/`` with these files; the shipped ones by default."""
+    shutil.copytree(SHIPPED.parent / "abi", folder / "abi")
     (folder / "abi" / "PaymentGateway.json").write_text(json.dumps(GATEWAY_ABI))
     (folder / "abi" / "LegacyVault.json").write_text(json.dumps({"abi": VAULT_ABI}))
     registry = folder / "registry"

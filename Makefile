@@ -8,6 +8,8 @@ PYTHON_VENV := .venv/bin/python
 LOCAL := $(PYTHON_VENV) -m deploy.local
 SOURCES := contracts deploy indexer ledger
 SEED ?= 1
+WORKERS ?= 2
+PARALLEL := -n $(WORKERS) --dist worksteal
 STEPS ?= 400
 VERBOSE ?=
 CONTRACT ?=
@@ -32,11 +34,11 @@ setup: ## install everything below .venv and .local (as root on Debian missing p
 demo: setup ## the main job on real input: a small business, a reorg, the books, the check (SEED=1 repeats exactly)
 	@$(PYTHON_VENV) -m deploy.demo $(SEED)
 
-test: setup ## all tests, against real Kafka, PostgreSQL and anvil
-	@$(PYTHON_VENV) -m pytest
+test: setup ## all tests, against real Kafka, PostgreSQL and anvil, by two processes (WORKERS=0: by one)
+	@$(PYTHON_VENV) -m pytest $(PARALLEL)
 
 test-all: setup ## all tests, the long ones in full length: three minutes of kill -9
-	@$(PYTHON_VENV) -m pytest --chaos-seconds 180
+	@$(PYTHON_VENV) -m pytest $(PARALLEL) --chaos-seconds 180
 
 ##@ Local stack
 

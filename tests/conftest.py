@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
@@ -32,6 +33,20 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_report_header(config: pytest.Config) -> str:
     return f"services: {config.stash[_services].plan()}"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """A worker of a parallel run tells the main process which services it used."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["services"] = dict(session.config.stash[_services].used)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    used = node.config.stash[_services].used
+    for name, where in getattr(node, "workeroutput", {}).get("services", {}).items():
+        used[name] = where if used.get(name, where) == where else f"{used[name]}; {where}"
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

@@ -217,8 +217,9 @@ def _custody_decoder(
     source.constant(_cross_book, name="cross_book")
     source.line(f"if len(topics) != {event.topic_count} or len(data) != {writer.size}:", depth=2)
     source.line("    return unreadable(EVENT, WALLETS, topics, data)", depth=2)
-    source.line(f"sender = wallet_of({writer.word[movement.sender]}[12:])", depth=2)
-    source.line(f"receiver = wallet_of({writer.word[movement.receiver]}[12:])", depth=2)
+    for local, argument in (("sender", movement.sender), ("receiver", movement.receiver)):
+        found = "None" if argument is None else f"wallet_of({writer.word[argument]}[12:])"
+        source.line(f"{local} = {found}", depth=2)
     source.line("if sender is None:", depth=2)
     source.line("    if receiver is None:", depth=2)
     source.line("        return None", depth=2)

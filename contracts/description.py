@@ -104,11 +104,21 @@ class EventDescription(Model):
 
 
 class MovementDescription(Model):
-    """A custody event: value of the emitting token moved from one address to another."""
+    """A custody event: value of the emitting token moved from one address to another, was made or was destroyed."""
 
-    from_: AbiName = Field(alias="from", description="address argument that is debited")
-    to: AbiName = Field(description="address argument that is credited")
+    from_: AbiName | None = Field(
+        default=None, alias="from", description="address argument that is debited; none when the event makes tokens"
+    )
+    to: AbiName | None = Field(
+        default=None, description="address argument that is credited; none when the event destroys tokens"
+    )
     amount: AbiName = Field(description="argument with the amount in base units")
+
+    @model_validator(mode="after")
+    def _somebody_has_it(self) -> MovementDescription:
+        if self.from_ is None and self.to is None:
+            raise ValueError("names neither from nor to; name the address argument whose balance changes")
+        return self
 
 
 class ChainDeployment(Model):
@@ -198,14 +208,25 @@ class CustodyEvent(Model):
 
 
 class CustodyDescription(Model):
-    """A token standard. It watches the allow-listed tokens for movements from and to our contracts' addresses."""
+    """A token standard, or one token. It watches tokens for movements from and to our contracts' addresses."""
 
     kind: Literal["custody"]
     contract: Name
     book: Name = Field(description="book of what cannot be decoded; events themselves go to the book of the wallet")
     abi: str | list[dict[str, Any]]
+    tokens: Literal["listed", "named"] = Field(
+        default="listed",
+        description="listed: every token on the allow-list; named: of those only the ones under `chains`",
+    )
+    chains: dict[ChainId, ChainDeployment] = Field(default={}, description="with `tokens: named`: where they are")
     events: dict[AbiName, CustodyEvent]
     ignored_events: list[AbiName] = []
+
+    @model_validator(mode="after")
+    def _named_or_listed(self) -> CustodyDescription:
+        if self.chains and self.tokens == "listed":
+            raise ValueError("has chains, which tokens: listed does not read; write tokens: named")
+        return self
 
 
 class Asset(Model):

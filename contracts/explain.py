@@ -39,8 +39,15 @@ def _movement(typed: TypedCustody, movement: TypedMovement) -> Lines:
         f"{typed.document.contract}.{movement.name} (custody of every book)",
         f"  signature  {movement.abi.signature}",
         f"  topic0     0x{movement.abi.topic0.hex()}, {movement.abi.topic_count} topics",
-        f"  posts      {movement.amount} of the emitting token: a wallet of ours as {movement.sender}: debit clearing,",
-        f"             credit assets:onchain; as {movement.receiver}: the other way round",
+        f"  posts      {movement.amount} of the emitting token, for wallets of ours",
+        *(
+            f"             as {argument}: debit {debit}, credit {credit}"
+            for argument, debit, credit in (
+                (movement.sender, "clearing", "assets:onchain"),
+                (movement.receiver, "assets:onchain", "clearing"),
+            )
+            if argument is not None
+        ),
     ]
 
 

@@ -111,6 +111,8 @@ def _contracts(loaded: Loaded, native: NativeAsset, assets: list[Asset]) -> list
             places[name] = (file, ("chains", loaded.chain_id), description.chains[loaded.chain_id])
     for file, deployment in loaded.deployments:
         for name, chain in deployment.contracts.items():
+            if _reads_named_tokens(loaded, name):
+                continue
             if name not in loaded.contracts:
                 do = suggestion(name, loaded.contracts)
                 loaded.problems.append(file.problem(("contracts", name), "is not a described contract", do))
@@ -277,6 +279,29 @@ def _custodies(
     return [typed for typed in found if typed is not None and typed.document.addresses and wallets]
 
 
+def _reads_named_tokens(loaded: Loaded, name: str) -> bool:
+    return name in loaded.custodies and loaded.custodies[name][1].tokens == "named"
+
+
+def _tokens(file: File, description: CustodyDescription, assets: list[Asset], loaded: Loaded) -> list[str]:
+    """The tokens that a custody description reads on this chain, each of them on the allow-list."""
+    listed = [asset.address for asset in assets if asset.address != NATIVE_ADDRESS]
+    if description.tokens == "listed":
+        return listed
+    place: tuple[File, tuple[str | int, ...], ChainDeployment | None]
+    place = (file, ("chains", loaded.chain_id), description.chains.get(loaded.chain_id))
+    for overlay, deployment in loaded.deployments:
+        if description.contract in deployment.contracts:
+            place = (overlay, ("contracts", description.contract), deployment.contracts[description.contract])
+    where, path, chain = place
+    named = sorted(set(chain.addresses)) if chain is not None else []
+    for address in named:
+        if address not in listed:
+            what, do = f"{address} is not on the allow-list", "add it to the tokens of this chain, with its decimals"
+            loaded.problems.append(where.problem((*path, "addresses"), what, do))
+    return named
+
+
 def _custody(
     file: File,
     description: CustodyDescription,
@@ -293,7 +318,7 @@ def _custody(
         contract=description.contract,
         book=description.book,
         chain_id=loaded.chain_id,
-        addresses=[asset.address for asset in assets if asset.address != NATIVE_ADDRESS],
+        addresses=_tokens(file, description, assets, loaded),
         start_block=start_block,
         assets=assets,
         wallets=wallets,

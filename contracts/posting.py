@@ -207,7 +207,7 @@ def _movement(typed: TypedCustody, movement: TypedMovement) -> EventPostings:
     """Custody of the event's book: each of its wallets that sends or receives, against that wallet's clearing."""
     document = typed.document
     assets = {address: asset_id(document.chain_id, address) for address in document.addresses}
-    accounts = {
+    accounts: dict[tuple[str, str | None], tuple[str, str]] = {
         (wallet.book, address): (clearing_code(wallet.book, address), custody_code(wallet.book, address))
         for address, wallet in document.wallets.items()
     }
@@ -217,7 +217,9 @@ def _movement(typed: TypedCustody, movement: TypedMovement) -> EventPostings:
         asset = assets.get(event.address)
         if asset is None:
             return Rejection(code="unlisted_token", reason=f"{event.address} is not a token of this version")
-        sender, receiver, amount = args[movement.sender], args[movement.receiver], int(args[movement.amount])
+        sender: str | None = None if movement.sender is None else args[movement.sender]
+        receiver: str | None = None if movement.receiver is None else args[movement.receiver]
+        amount = int(args[movement.amount])
         if not 0 <= amount <= AMOUNT_MAX:
             return Rejection(code="malformed_args", reason=f"{movement.amount} is not a uint256")
         outgoing, incoming = accounts.get((event.book, sender)), accounts.get((event.book, receiver))

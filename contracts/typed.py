@@ -63,8 +63,8 @@ class TypedMovement:
 
     name: str
     abi: AbiEvent
-    sender: str
-    receiver: str
+    sender: str | None  # None: it makes tokens
+    receiver: str | None  # None: it destroys tokens
     amount: str
 
 
@@ -202,6 +202,8 @@ def _movement(name: str, abi: AbiEvent, movement: MovementDescription, issues: I
     where: Where = ("events", name, "movement")
     scope = Scope(event=abi)
     for key, argument in (("from", movement.from_), ("to", movement.to)):
+        if argument is None:
+            continue
         issues.attempt((*where, key), lambda a=argument: _argument(scope, a, use="an address", kinds=("address",)))  # type: ignore[misc]  # bound now
     issues.attempt((*where, "amount"), lambda: _argument(scope, movement.amount, use="an amount", kinds=("uint",)))
     for item in abi.inputs:

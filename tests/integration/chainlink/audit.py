@@ -23,6 +23,16 @@ Balances = dict[tuple[str, str], int]
 """(account, asset) → debits minus credits."""
 
 
+def folded(narrator: Narrator) -> Balances:
+    """The ledger's books of everything. Nothing may have been quarantined, and nothing have stopped it."""
+    rules = {c.version: PostingRules.from_document(c.document) for c in narrator.registry.contracts}
+    shelf = Shelf()
+    asyncio.run(fold_into(shelf, [narrator.story().records], registry=StaticRegistry(rules)))
+    assert shelf.stopped is None
+    assert shelf.quarantine == {}
+    return shelf.balances()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     """Folds from the first block each time: nothing is carried over."""
@@ -41,13 +51,7 @@ class Audit:
         return Narrator(node=self.stage.node, registry=self.registry, addresses=addresses)
 
     def balances(self) -> Balances:
-        """What the ledger has. Nothing may have been quarantined, and nothing have stopped it."""
-        rules = {c.version: PostingRules.from_document(c.document) for c in self.registry.contracts}
-        shelf = Shelf()
-        asyncio.run(fold_into(shelf, [self.narrator.story().records], registry=StaticRegistry(rules)))
-        assert shelf.stopped is None
-        assert shelf.quarantine == {}
-        return shelf.balances()
+        return folded(self.narrator)
 
     def differences(self, subscriptions: Sequence[int]) -> dict[str, int]:
         """Books minus chain, where they differ; what is left on clearing; whatever is owed without being expected."""

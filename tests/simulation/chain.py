@@ -33,7 +33,7 @@ def chained(digest: bytes, identity: str) -> bytes:
     return hashlib.sha256(digest + identity.encode()).digest()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False, repr=False)
 class Block:
     """One block. ``label`` names it in traces: the same for the same seed."""
 
@@ -45,6 +45,9 @@ class Block:
     events: tuple[tuple[str, int], ...]  # (event id, partition) of every log that becomes an event, in log order
     rejected: tuple[tuple[str, int], ...]  # the same of those that cannot be decoded
     digests: tuple[bytes, ...]  # per partition, over all events of the path including this block
+
+    def __repr__(self) -> str:
+        return f"<block {self.label}>"
 
     @property
     def number(self) -> int:

@@ -1,6 +1,6 @@
 """The whole system from a seed: a fixed set and a few fresh ones, and none of the faults may stay out.
 
-``SIMULATION_SECONDS`` bounds the time that this takes (default 75); ``make simulate-long`` is for more.
+``SIMULATION_SECONDS`` bounds the time that this takes (default 50); ``make simulate-long`` is for more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import pytest
 from tests.simulation.arena import Arena
 from tests.simulation.faults import all_names
 
-SECONDS = float(os.environ.get("SIMULATION_SECONDS", "75"))
+SECONDS = float(os.environ.get("SIMULATION_SECONDS", "50"))
 FIXED_SEEDS = range(1, 13)
 FRESH_SEEDS_MAX = 8
 STEPS = 400

@@ -79,6 +79,10 @@ class PostingEntry(Model):
         " what the debit account still owes"
     )
     signed: bool = Field(default=False, description="the amount may be negative: then debit and credit change places")
+    native_source: Literal["events", "traces"] | None = Field(
+        default=None,
+        description="only on chains where movements of the native coin are seen so; by default on all",
+    )
     when: str | list[str] = Field(
         default=[], description="post only when all hold: `arg == value`, `arg != value`, `arg != zero`"
     )

@@ -54,7 +54,7 @@ def joins_of(
 
 
 def postings_of(document: ContractDocument, name: str, scope: Scope, issues: Issues) -> tuple[PostingRule, ...]:
-    """The transfers of an event in their order."""
+    """The transfers of an event in their order, without those that are for another source of native money."""
     entries = document.events[name].postings
     found = [
         _posting(document, entry, ("events", name, "postings", index), scope, issues)
@@ -68,7 +68,14 @@ def postings_of(document: ContractDocument, name: str, scope: Scope, issues: Iss
         if entry.name in scope.joins.keys() - used:
             what, do = "is a join of which no argument is used", f"use {entry.name}.argument, or remove the join"
             issues.add(("events", name, "joins", index), what, do)
-    return tuple(rule for rule in found if rule is not None)
+    return tuple(
+        rule for entry, rule in zip(entries, found, strict=True) if rule is not None and _is_for(document, entry)
+    )
+
+
+def _is_for(document: ContractDocument, entry: PostingEntry) -> bool:
+    """Where native amounts are refused (`none`) every posting stays, so that they are."""
+    return entry.native_source in (None, document.native) or document.native == "none"
 
 
 def _posting(

@@ -38,7 +38,7 @@ CONTRACTS: Final[Mapping[str, str]] = {  # source, below the package's src/v0.8
     "VRFV2PlusWrapperConsumerExample": "vrf/dev/testhelpers/VRFV2PlusWrapperConsumerExample.sol",
     "VRFCoordinatorV2Plus_V2Example": "vrf/dev/testhelpers/VRFCoordinatorV2Plus_V2Example.sol",
 }
-ABI_OF_DESCRIPTIONS: Final = ("VRFCoordinatorV2_5",)
+ABI_OF_DESCRIPTIONS: Final = ("VRFCoordinatorV2_5", "VRFV2PlusWrapper")
 SETTINGS: Final[Mapping[str, Any]] = {
     "optimizer": {"enabled": True, "runs": 500},
     "evmVersion": "paris",

@@ -150,7 +150,8 @@ class ReconcileEntry(Model):
     returns: AbiName | None = Field(default=None, description="which output, by name; needed when there are several")
     asset: str | None = Field(
         default=None,
-        description="the asset spoken of when no argument is {asset}: native or an address; `each` skips other assets",
+        description="the asset spoken of when no argument is {asset}: native, a constant or an address;"
+        " `each` skips other assets",
     )
     asset_getter: AbiName | None = Field(
         default=None, description="or the view function without arguments that returns its address"

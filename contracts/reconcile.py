@@ -27,6 +27,7 @@ from contracts.problems import suggestion
 from contracts.references import RuleError
 
 _NAME = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}\Z")
+_ADDRESS = re.compile(r"0x[0-9a-f]{40}\Z")
 _CALLABLE = ("uint", "int", "address", "fixed_bytes", "bool")
 
 
@@ -109,8 +110,8 @@ def _from_text(item: AbiInput, text: str) -> int | bool | str | bytes:
             return bytes.fromhex(text.removeprefix("0x"))
 
 
-def make_check(abi: Abi, entry: ReconcileEntry, *, book: str) -> Check:
-    """A Check from its entry. Raises RuleError."""
+def make_check(abi: Abi, entry: ReconcileEntry, *, book: str, constants: Mapping[str, str] | None = None) -> Check:
+    """A Check from its entry. ``constants``: addresses by name, on this chain. Raises RuleError."""
     function = _function(abi, entry.getter)
     patterns = tuple(_pattern(text, book) for text in ([entry.each] if entry.each is not None else entry.sum or []))
     captured = {name for pattern in patterns for name in re.findall(r"\{([A-Za-z_][A-Za-z0-9_]*)\}", pattern.text)} - {
@@ -137,10 +138,19 @@ def make_check(abi: Abi, entry: ReconcileEntry, *, book: str) -> Check:
         output=_output(function, entry.returns),
         compare="each" if entry.each is not None else "sum" if entry.sum is not None else "count",
         accounts=patterns,
-        asset=NATIVE_ADDRESS if entry.asset == "native" else entry.asset,
+        asset=_asset(entry.asset, constants or {}),
         asset_function=asset_function,
         refused_is_zero=entry.refused_is_zero,
     )
+
+
+def _asset(text: str | None, constants: Mapping[str, str]) -> str | None:
+    if text is None or _ADDRESS.match(text):
+        return text
+    known = {"native": NATIVE_ADDRESS, **constants}
+    if text not in known:
+        raise RuleError(f"asset {text!r} is no lower-case address and no constant", suggestion(text, known))
+    return known[text]
 
 
 def _function(abi: Abi, name: str) -> AbiFunction:

@@ -95,7 +95,10 @@ def type_contract(document: ContractDocument) -> TypedContract:
         if name in abi_events
     }
     checks = [
-        issues.attempt(("reconcile", index), lambda e=entry: make_check(abi, e, book=book))  # type: ignore[misc]  # bound now
+        issues.attempt(
+            ("reconcile", index),
+            lambda e=entry: make_check(abi, e, book=book, constants=document.constants),  # type: ignore[misc]  # bound now
+        )
         for index, entry in enumerate(document.reconcile)
     ]
     issues.finish()

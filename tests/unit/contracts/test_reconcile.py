@@ -108,3 +108,10 @@ def test_an_asset_may_come_from_a_getter_or_a_constant() -> None:
 def test_a_refused_call_counts_as_zero_for_single_accounts_only() -> None:
     with pytest.raises(ValueError, match="refused_is_zero without each"):
         ReconcileEntry(getter="total", asset="native", sum=["liabilities:b:account:*:-"], refused_is_zero=True)
+
+
+def test_an_asset_may_be_a_constant_and_must_be_known() -> None:
+    entry = ReconcileEntry(getter="one", args=["{id}"], each=EACH, asset="LINK")
+    assert make_check(ABI, entry, book="b", constants={"LINK": TOKEN}).asset == TOKEN
+    with pytest.raises(RuleError, match="'LINK' is no lower-case address and no constant"):
+        make_check(ABI, entry, book="b")

@@ -118,5 +118,5 @@ def test_explain_says_what_an_event_posts() -> None:
     said = run("explain", "payment-gateway.InvoicePaid", "--path", SHIPPED / "registry")
     assert "InvoicePaid(bytes32,bytes32,address,address,uint256,uint256,uint256,bytes32,uint64)" in said
     assert "gross - fee of the asset asset" in said
-    assert run("explain", "Withdrawn", "--path", SHIPPED / "registry").count("signature") == 2
+    assert run("explain", "Withdrawn", "--path", SHIPPED / "registry").count("signature") == 3
     assert "payment-gateway.InvoicePaid" in run("explain", "InvoicePayd", "--path", SHIPPED / "registry", code=2)

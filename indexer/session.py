@@ -99,7 +99,7 @@ class Session:
     async def parts_of(self, change: Change, fetched: Mapping[str, Parts]) -> dict[str, Parts]:
         """What ``publish`` needs of a change: from ``fetched``, from memory, else from the state topic.
 
-        Raises StateRefused, BrokerUnavailable.
+        Raises StateRefused, BrokerUnavailable, Fenced.
         """
         parts: dict[str, Parts] = {}
         released: list[BlockState] = []
@@ -112,7 +112,7 @@ class Session:
             else:
                 parts[block.header.hash] = at_hand
         if released:
-            parts |= await read_parts(self._state, self.plan.topics.state, released)
+            parts |= await read_parts(self._state, self.plan.topics.state, released, instance_id=self.plan.instance_id)
         return parts
 
     async def publish(

@@ -133,6 +133,8 @@ class Arena:
             task.cancel()
         if left:
             self._loop.run_until_complete(asyncio.wait(left, timeout=60))
+        if self._database is not None:
+            self._loop.run_until_complete(self._database.reclaim())
 
     def _new_database(self) -> None:
         if self._database is not None:

@@ -111,6 +111,11 @@ class Database:
             physical.in_tx = False
         self._free.append(physical)
 
+    async def reclaim(self) -> None:
+        """At the end of a simulation: what its processes still held."""
+        for physical in list(self._used):
+            await self.give(physical)
+
     async def terminate(self, physical: Physical) -> None:
         """Ends the server's process behind a connection, and waits until it is gone."""
         physical.dead = True

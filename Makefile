@@ -8,7 +8,7 @@ PYTHON_VENV := .venv/bin/python
 LOCAL := $(PYTHON_VENV) -m deploy.local
 SOURCES := contracts deploy indexer ledger
 SEED ?= 1
-WORKERS ?= 2
+WORKERS ?= 3
 PARALLEL := -n $(WORKERS) --dist worksteal
 STEPS ?= 400
 VERBOSE ?=
@@ -34,7 +34,7 @@ setup: ## install everything below .venv and .local (as root on Debian missing p
 demo: setup ## the main job on real input: a small business, a reorg, the books, the check (SEED=1 repeats exactly)
 	@$(PYTHON_VENV) -m deploy.demo $(SEED)
 
-test: setup ## all tests, against real Kafka, PostgreSQL and anvil, by two processes (WORKERS=0: by one)
+test: setup ## all tests, against real Kafka, PostgreSQL and anvil, by three processes (WORKERS=0: by one)
 	@$(PYTHON_VENV) -m pytest $(PARALLEL)
 
 test-all: setup ## all tests, the long ones in full length: three minutes of kill -9

@@ -93,8 +93,13 @@ class Fetcher:
     async def chunk(self, from_block: int, to_block: int) -> Chunk:
         """An inclusive range at or below finality: its records, its first and its last header.
 
-        The headers are asked for after the logs, so that a chain that changes in between is seen.
+        The node that is asked has to call it final itself: after a fail-over it may be one that lags, and what is not
+        final for it may be another branch. The headers are asked for after the logs, so that a chain that changes in
+        between is seen.
         """
+        final = await self._final_number()
+        if final < to_block:
+            raise NodeBehind(f"{self.node.name} calls blocks up to {final} final, {to_block} is wanted")
         logs = await self._range(from_block, to_block)
         first, last = await asyncio.gather(self.at(from_block), self.at(to_block))
         hashes = {first.number: first.hash, last.number: last.hash}
@@ -107,6 +112,11 @@ class Fetcher:
         times = {header.number: header.timestamp for header in headers}
         timed = [log.at_time(times[log.block_number]) if log.block_number in times else log for log in logs]
         return Chunk(first=first, last=last, records=self._assembler.records(timed))
+
+    async def _final_number(self) -> int:
+        if isinstance(self._finality, int):
+            return max((await self._tag("latest")).number - self._finality, 0)
+        return (await self._tag("finalized")).number
 
     async def _range(self, from_block: int, to_block: int) -> list[PlacedLog]:
         if from_block < to_block:

@@ -327,12 +327,12 @@ class Pipeline:
                 to_block=tips.finalized.number,
             )
         while session.view.head.number < tips.finalized.number:
-            await self._backfill_chunk(session, tips.finalized.number)
+            await self._backfill_chunk(session, tips.finalized)
 
-    async def _backfill_chunk(self, session: Session, to_block_max: int) -> None:
+    async def _backfill_chunk(self, session: Session, finalized: Header) -> None:
         ours = session.view.head
         from_block = ours.number + 1
-        to_block = min(from_block + self._range_blocks - 1, to_block_max)
+        to_block = min(from_block + self._range_blocks - 1, finalized.number)
         try:
             chunk = await self._kept(session, self._fetcher.chunk(from_block, to_block))
         except RangeTooLarge as exc:
@@ -344,6 +344,8 @@ class Pipeline:
             return
         if chunk.first.parent_hash != ours.hash:
             await self._judge_violation(session, ours, chunk.first)
+        if chunk.last.number == finalized.number and chunk.last.hash != finalized.hash:
+            raise NodeLied(f"block {finalized.number} was told final as {finalized.hash}, now it is {chunk.last.hash}")
         weight = sum(2 * len(record.value) + 600 for record in chunk.records)
         if weight > self._limits.kafka_tx_bytes_max and to_block > from_block:
             self._range_blocks = max((to_block - from_block + 1) // 2, 1)

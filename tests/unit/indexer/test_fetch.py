@@ -13,7 +13,7 @@ from indexer.core.assemble import Assembler, PlacedLog
 from indexer.core.blocks import Header
 from indexer.core.parts import decode_parts
 from indexer.errors import MethodMissing, NodeBehind, NodeLied
-from indexer.fetch import Fetcher
+from indexer.fetch import Fetcher, Finality
 from tests.fakes.chain_node import ChainNode, bloom_of
 from tests.integration.indexer.rig import PAID
 from tests.unit.indexer.core.branches import GENESIS, block_hash, branch
@@ -39,10 +39,10 @@ def with_logs(at: Header, *indices: int) -> tuple[Header, list[PlacedLog]]:
     return replace(at, logs_bloom=bloom_of(logs)), logs
 
 
-def fetcher(registry: Registry, node: ChainNode) -> Fetcher:
+def fetcher(registry: Registry, node: ChainNode, *, finality: Finality = "tags") -> Fetcher:
     addresses, topic0s = registry.watched()
     assembler = Assembler(chain_id=31337, dispatch=registry.dispatch, partition_of=lambda _: 0)
-    return Fetcher(node, assembler=assembler, addresses=addresses, topic0s=topic0s, finality="tags")
+    return Fetcher(node, assembler=assembler, addresses=addresses, topic0s=topic0s, finality=finality)
 
 
 async def test_an_empty_answer_that_the_bloom_contradicts_is_not_no_logs(registry: Registry) -> None:
@@ -125,7 +125,7 @@ async def test_a_range_whose_logs_name_another_block_than_its_header_is_a_lie(re
     (at,) = branch(GENESIS, "a", 1)
     header, logs = with_logs(at, 0)
     foreign = [replace(log, block_hash=block_hash("foreign")) for log in logs]
-    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: foreign})
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: foreign}, finalized=1)
     with pytest.raises(NodeLied, match="two hashes"):
         await fetcher(registry, node).chunk(1, 1)
     node.logs[header.hash] = [replace(log, block_timestamp=0) for log in foreign]
@@ -133,10 +133,22 @@ async def test_a_range_whose_logs_name_another_block_than_its_header_is_a_lie(re
         await fetcher(registry, node).chunk(1, 1)
 
 
+async def test_a_range_is_final_only_for_a_node_that_says_so(registry: Registry) -> None:
+    """After a fail-over the node may lag, and be on a branch that never becomes final."""
+    (at,) = branch(GENESIS, "a", 1)
+    header, logs = with_logs(at, 0)
+    lagging = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, finalized=0)
+    with pytest.raises(NodeBehind, match="final"):
+        await fetcher(registry, lagging).chunk(1, 1)
+    with pytest.raises(NodeBehind, match="final"):
+        await fetcher(registry, lagging, finality=1).chunk(1, 1)
+    assert "range" not in lagging.asked
+
+
 async def test_one_block_that_is_too_much_for_get_logs_is_read_from_receipts(registry: Registry) -> None:
     (at,) = branch(GENESIS, "a", 1)
     header, logs = with_logs(at, 0, 1)
-    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, range_blocks_max=0)
+    node = ChainNode(headers={0: GENESIS, 1: header}, logs={header.hash: logs}, range_blocks_max=0, finalized=1)
     assert len((await fetcher(registry, node).chunk(1, 1)).records) == 2
 
 

@@ -333,10 +333,20 @@ async def _taken_over(
     clock: ClockPort,
     standby: Callable[[str], None],
 ) -> LoadedState:
-    """Waits for the lease, starts the producer, reads the state behind the barrier."""
-    await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
+    """Waits for the lease, starts the producer, reads the state behind the barrier.
+
+    A topic that is compacted while a successor writes to it can be read in pieces that do not fit: then the owner is
+    another one than before, and this is no damage.
+    """
+    seen = await _wait_for_lease(plan, state=state, clock=clock, standby=standby)
     await publisher.open()
-    loaded = await _state_behind_barrier(plan, state)
+    try:
+        loaded = await _state_behind_barrier(plan, state)
+    except StateRefused as exc:
+        owner = await _owner_now(plan, state)
+        if owner is not None and owner != seen:
+            raise Fenced(f"{owner.instance_id} took the chain over while the state was read") from exc
+        raise
     if foreign_and_fresh(loaded.owner, instance_id=plan.instance_id, now_ms=clock.now_ms()):
         raise Fenced(f"{loaded.owner.instance_id if loaded.owner else '?'} took the chain over first")
     return loaded
@@ -349,13 +359,14 @@ async def _state_behind_barrier(plan: ChainPlan, state: StatePort) -> LoadedStat
 
 async def _wait_for_lease(
     plan: ChainPlan, *, state: StatePort, clock: ClockPort, standby: Callable[[str], None]
-) -> None:
+) -> Owner | None:
+    """The owner record with which the chain is nobody's, or ours."""
     told = ""
     while True:
         owner = await _owner_now(plan, state)
         now = clock.now_ms()
         if not foreign_and_fresh(owner, instance_id=plan.instance_id, now_ms=now):
-            return
+            return owner
         assert owner is not None
         if told != owner.instance_id:
             _log.info("standby: another instance owns the chain", chain=plan.topics.chain, owner=owner.instance_id)

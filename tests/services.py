@@ -18,7 +18,6 @@ import signal
 import tempfile
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -131,10 +130,8 @@ class Services:
         return folder
 
     def _start(self, part: server.Server) -> None:
-        """In a thread: a test may ask for a service from within its event loop, and a probe runs one of its own."""
         self._closing.callback(part.stop)
-        with ThreadPoolExecutor(max_workers=1) as thread:
-            thread.submit(server.start, [part], timeout_s=READY_TIMEOUT_S).result()
+        server.start([part], timeout_s=READY_TIMEOUT_S)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -99,7 +100,8 @@ class Kafka:
     def probe(self) -> str | None:
         if not ports.accepts(self.port):
             return f"port {self.port} does not accept connections"
-        return asyncio.run(_bootstrap(self.endpoint))
+        with ThreadPoolExecutor(max_workers=1) as thread:  # whoever asks may be within an event loop of its own
+            return thread.submit(asyncio.run, _bootstrap(self.endpoint)).result()
 
     def stop(self) -> bool:
         # data of an ephemeral broker is thrown away: no need for an orderly end
